@@ -1,0 +1,33 @@
+/** Metrics, port 15020: OpenMetrics text, whatever the method, compressed as the client accepts it. */
+import type { Context, Hono } from "hono";
+import { createApp } from "./app.ts";
+import { compress } from "./compression.ts";
+import { chooseCoding, namesMediaType } from "./negotiation.ts";
+
+const OPENMETRICS = "application/openmetrics-text";
+
+export interface MetricsSource {
+  /** The exposition as of now: asks the workers for theirs first. */
+  render(): Promise<string>;
+}
+
+export function createMetricsApp(source: MetricsSource): Hono {
+  const app = createApp();
+  const handler = async (c: Context) => {
+    const contentType = namesMediaType(c.req.header("accept") ?? "", OPENMETRICS)
+      ? `${OPENMETRICS};charset=utf-8;version=1.0.0`
+      : "text/plain; charset=utf-8";
+    const body = new TextEncoder().encode(await source.render());
+    const headers: Record<string, string> = {
+      "content-type": contentType,
+      vary: "accept-encoding",
+    };
+    const coding = chooseCoding(c.req.header("accept-encoding") ?? "");
+    if (coding === undefined) return new Response(body, { headers });
+    headers["content-encoding"] = coding;
+    return new Response(new Uint8Array(await compress(body, coding)), { headers });
+  };
+  app.all("/metrics", handler);
+  app.all("/stats/prometheus", handler);
+  return app;
+}

@@ -1,0 +1,180 @@
+/**
+ * What each role runs with: one frozen, typed Config per role, made by the command line and the
+ * environment (Istio's own variable names) and read by everybody else. Imports nothing.
+ *
+ * Units are in the names. `undefined` means "not configured"; defaults are already applied.
+ */
+
+/** Where a PEM root bundle comes from. `system` is the literal `SYSTEM`: the operating system's roots. */
+export type RootSource =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "pem"; readonly pem: string }
+  | { readonly kind: "system" };
+
+/** A bearer token; a file is read again for each call, because Kubernetes replaces it. */
+export type TokenSource =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "literal"; readonly value: string }
+  | { readonly kind: "none" };
+
+/** How ztunnel reaches istiod, for xDS and for the CA alike. */
+export interface IstiodClientConfig {
+  /** `https://host:port`, or undefined when this client is switched off. */
+  readonly address: string | undefined;
+  readonly root: RootSource;
+  /** Accepted as the server's name beside the address's own host. */
+  readonly altHostname: string | undefined;
+  /** Extra metadata, names in lower case, in the order of the environment. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
+}
+
+export interface XdsConfig extends IstiodClientConfig {
+  readonly onDemand: boolean;
+}
+
+export interface CaConfig extends IstiodClientConfig {
+  /** Requested life of a certificate. */
+  readonly secretTtlMs: number;
+  readonly fake: boolean;
+}
+
+/** One workload, for the dedicated mode (`namespace/name/serviceaccount`). */
+export interface DedicatedWorkload {
+  readonly namespace: string;
+  readonly name: string;
+  readonly serviceAccount: string;
+}
+
+/** TCP keepalive and TCP_USER_TIMEOUT of the proxy's own sockets. */
+export interface SocketConfig {
+  readonly keepaliveEnabled: boolean;
+  readonly keepaliveTimeMs: number;
+  readonly keepaliveIntervalMs: number;
+  readonly keepaliveRetries: number;
+  readonly userTimeoutEnabled: boolean;
+}
+
+/** The mesh resources given to the process itself instead of by istiod. */
+export type LocalXdsSource =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "yaml"; readonly text: string }
+  | { readonly kind: "none" };
+
+export type LogFormat = "plain" | "json";
+
+export interface LogConfig {
+  /** Directives in `RUST_LOG`'s form, without the built-in prefix: `info`, `access=debug,info`. */
+  readonly filter: string;
+  readonly format: LogFormat;
+}
+
+/** ztunnel, the L4 node proxy. Field comments name the variable where the name does not tell it. */
+export interface ZtunnelConfig {
+  readonly role: "ztunnel";
+
+  readonly proxyMode: "shared" | "dedicated";
+  /** Set exactly when `proxyMode` is `dedicated`. */
+  readonly proxyWorkload: DedicatedWorkload | undefined;
+  /** TCP proxying at all (`ENABLE_PROXY`). */
+  readonly proxyEnabled: boolean;
+
+  /** Undefined: every workload counts as local. */
+  readonly nodeName: string | undefined;
+  readonly network: string;
+  readonly clusterId: string;
+  readonly clusterDomain: string;
+  /** Of ztunnel's own identity only; a workload's trust domain comes with the workload. */
+  readonly trustDomain: string;
+  readonly podName: string;
+  readonly podNamespace: string;
+  readonly serviceAccount: string;
+  readonly instanceIp: string;
+
+  /** SO_MARK of outgoing sockets; undefined: none. */
+  readonly packetMark: number | undefined;
+  /** Unix seqpacket socket of the node agent (`INPOD_UDS`). */
+  readonly inpodSocketPath: string;
+  readonly inpodPortReuse: boolean;
+  /** Undefined: spoof the source where the kernel allows it. */
+  readonly requireOriginalSource: boolean | undefined;
+  readonly ipv6Enabled: boolean;
+
+  readonly xds: XdsConfig;
+  readonly ca: CaConfig;
+  readonly authToken: TokenSource;
+  readonly crlPath: string | undefined;
+  readonly localXds: LocalXdsSource;
+  /** Unix stream socket of `ambit local`'s control plane; set by the parent process. */
+  readonly localControl: string | undefined;
+
+  readonly preferredServiceNamespace: string | undefined;
+
+  readonly poolMaxStreamsPerConnection: number;
+  readonly poolUnusedReleaseTimeoutMs: number;
+  readonly http2StreamWindowBytes: number;
+  readonly http2ConnectionWindowBytes: number;
+  readonly http2FrameBytes: number;
+  readonly socket: SocketConfig;
+
+  /** From the start of a graceful stop to the cut. */
+  readonly terminationDeadlineMs: number;
+  readonly localhostAppTunnel: boolean;
+  /** Send baggage in CONNECT responses, and use incoming baggage (`ENABLE_RESPONSE_BAGGAGE`). */
+  readonly responseBaggage: boolean;
+  readonly authzPolicyInfoLogging: boolean;
+  readonly socks5Enabled: boolean;
+  readonly tls12Enabled: boolean;
+  readonly compliancePolicy: "none" | "pqc";
+
+  readonly workers: number;
+  readonly adminPort: number;
+  readonly statsPort: number;
+  readonly readinessPort: number;
+
+  readonly dnsProxyEnabled: boolean;
+  /** Per pod; `localhost:N` binds both loopbacks. */
+  readonly dnsProxyAddress: string;
+
+  /** Node metadata: ProxyConfig's `proxyMetadata` with every `ISTIO_META_*` over it, prefix removed. */
+  readonly proxyMetadata: Readonly<Record<string, string>>;
+  /** Parsed `ISTIO_METAJSON_*`, prefix removed; these win over `proxyMetadata`. */
+  readonly proxyMetadataJson: Readonly<Record<string, unknown>>;
+  readonly istioVersion: string | undefined;
+  /** The command line as given, joined by spaces; shown in the config dump. */
+  readonly proxyArgs: string;
+  readonly log: LogConfig;
+}
+
+/** `ambit local [mesh.yaml]`: control plane, CA and data plane on one machine. */
+export interface LocalConfig {
+  readonly role: "local";
+  /** Undefined: none was named on the command line. */
+  readonly meshFile: string | undefined;
+  /** Directory for the CA key, sockets and logs; undefined: a private temporary one, removed at the end. */
+  readonly stateDir: string | undefined;
+  /** Data-plane workers of each node's ztunnel. */
+  readonly workers: number;
+  readonly log: LogConfig;
+}
+
+/** L7 proxy of a namespace. */
+export interface WaypointConfig {
+  readonly role: "waypoint";
+  readonly domain: string;
+  readonly serviceCluster: string;
+  readonly log: LogConfig;
+}
+
+/** Node agent. */
+export interface CniConfig {
+  readonly role: "cni";
+  readonly log: LogConfig;
+}
+
+/** The CNI plugin: takes its configuration from stdin and the `CNI_*` variables. */
+export interface CniPluginConfig {
+  readonly role: "cni-plugin";
+}
+
+export type RoleConfig = ZtunnelConfig | LocalConfig | WaypointConfig | CniConfig | CniPluginConfig;
+export type RoleName = RoleConfig["role"];

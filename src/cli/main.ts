@@ -1,0 +1,167 @@
+/**
+ * From argv and environment to one running role. Roles are imported when chosen, so that a
+ * process loads nothing of the others.
+ */
+import { ROLE_NAMES, selectCommand } from "./command.ts";
+import type { Command } from "./command.ts";
+import type { RoleConfig, RoleName } from "./config.ts";
+import { UsageError } from "./errors.ts";
+import { formatRoleHelp, OVERVIEW } from "./help.ts";
+import type { RoleHelp } from "./help.ts";
+import type { Environment } from "./options.ts";
+import { parseArguments } from "./options.ts";
+import {
+  buildCniConfig,
+  buildLocalConfig,
+  buildWaypointConfig,
+  cniOptions,
+  localOptions,
+  waypointOptions,
+} from "./role_options.ts";
+import { buildZtunnelConfig } from "./ztunnel_config.ts";
+import type { Host } from "./ztunnel_config.ts";
+import { ztunnelOptions } from "./ztunnel_options.ts";
+
+/** As for Go's and Rust's command lines. */
+const EXIT_USAGE = 2;
+const EXIT_FAILED = 1;
+
+export interface MainInput {
+  readonly argv: readonly string[];
+  readonly env: Environment;
+  /** The name the program was started by, without directory. */
+  readonly programName: string;
+  readonly host: Host;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}
+
+/** What a command line comes to, before anything of a role is loaded. */
+export type Plan =
+  | { readonly kind: "run"; readonly config: RoleConfig; readonly notes: readonly string[] }
+  | { readonly kind: "print"; readonly text: string }
+  | { readonly kind: "usage" }
+  | { readonly kind: "version" };
+
+const HELP: Readonly<Record<typeof ROLE_NAMES[number], RoleHelp>> = {
+  ztunnel: {
+    usage: "ambit ztunnel [flags]   (also: ambit proxy ztunnel)",
+    summary: "The L4 node proxy of Istio's ambient mode: takes ztunnel's environment and serves its ports.",
+    table: ztunnelOptions,
+  },
+  local: {
+    usage: "ambit local [mesh.yaml] [flags]",
+    summary: "A mesh on this machine: control plane, CA and data plane, with network namespaces as nodes and pods.",
+    table: localOptions,
+  },
+  waypoint: {
+    usage: "ambit waypoint [flags]   (also: ambit proxy waypoint --domain ... --serviceCluster ...)",
+    summary: "The L7 proxy of a namespace.",
+    table: waypointOptions,
+  },
+  cni: {
+    usage: "ambit cni [flags]   (also: ambit install-cni)",
+    summary: "The node agent: installs the CNI plugin and redirects the traffic of pods.",
+    table: cniOptions,
+  },
+};
+
+/** Runs what the command line asks for and gives the process's exit code. */
+export async function main(input: MainInput): Promise<number> {
+  let planned: Plan;
+  try {
+    planned = await plan(input);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    input.err(`ambit: ${error.message}\n`);
+    return EXIT_USAGE;
+  }
+  switch (planned.kind) {
+    case "print":
+      input.out(planned.text);
+      return 0;
+    case "usage":
+      input.err(OVERVIEW);
+      return EXIT_USAGE;
+    case "version":
+      input.out((await import("../roles/version.ts")).versionText());
+      return 0;
+    case "run":
+      for (const note of planned.notes) input.err(`ambit: ${note}\n`);
+      try {
+        return await run(planned.config, input.err);
+      } catch (error) {
+        input.err(`ambit ${planned.config.role}: ${describe(error, input.env)}\n`);
+        return EXIT_FAILED;
+      }
+  }
+}
+
+/** Istio's charts set RUST_BACKTRACE=1, so a failure in a cluster carries its stack. */
+function describe(error: unknown, env: Environment): string {
+  if (!(error instanceof Error)) return String(error);
+  const backtrace = env["RUST_BACKTRACE"];
+  const wanted = backtrace !== undefined && backtrace !== "0";
+  return wanted ? error.stack ?? error.message : error.message;
+}
+
+/** @throws UsageError */
+export async function plan(input: MainInput): Promise<Plan> {
+  const command = selectCommand({
+    argv: input.argv,
+    programName: input.programName,
+    cniCommand: input.env["CNI_COMMAND"],
+  });
+  switch (command.kind) {
+    case "help":
+      return { kind: "print", text: OVERVIEW };
+    case "usage":
+    case "version":
+      return command;
+    case "role":
+      return await planRole(command, input);
+  }
+}
+
+async function planRole(command: Extract<Command, { kind: "role" }>, input: MainInput): Promise<Plan> {
+  const { role, rest, tolerateUnknown } = command;
+  if (role === "cni-plugin") return { kind: "run", config: Object.freeze({ role }), notes: [] };
+  const parsed = parseArguments(rest, HELP[role].table, { tolerateUnknown });
+  if (parsed.helpWanted) return { kind: "print", text: formatRoleHelp(HELP[role]) };
+  if (role !== "local" && parsed.positionals.length > 0) {
+    throw new UsageError(`unexpected argument ${JSON.stringify(parsed.positionals[0])}: ${role} takes only flags`);
+  }
+  const notes = parsed.ignored.map((flag) => `ignoring unknown flag ${JSON.stringify(flag)}`);
+  return { kind: "run", config: await buildConfig(role, parsed, input), notes };
+}
+
+async function buildConfig(
+  role: Exclude<RoleName, "cni-plugin">,
+  parsed: ReturnType<typeof parseArguments>,
+  { argv, env, host }: MainInput,
+): Promise<RoleConfig> {
+  switch (role) {
+    case "ztunnel":
+      return await buildZtunnelConfig(parsed, env, host, argv.join(" "));
+    case "local":
+      return buildLocalConfig(parsed, env, host);
+    case "waypoint":
+      return buildWaypointConfig(parsed, env);
+    case "cni":
+      return buildCniConfig(parsed, env);
+  }
+}
+
+async function run(config: RoleConfig, err: (text: string) => void): Promise<number> {
+  switch (config.role) {
+    case "ztunnel":
+      return await (await import("../roles/ztunnel.ts")).runZtunnel(config);
+    case "local":
+      return await (await import("../roles/local.ts")).runLocal(config);
+    case "waypoint":
+    case "cni":
+    case "cni-plugin":
+      err(`ambit: this build does not contain the role ${config.role} yet\n`);
+      return EXIT_FAILED;
+  }
+}

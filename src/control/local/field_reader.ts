@@ -1,0 +1,97 @@
+/**
+ * Reads plain data into typed fields and collects what is wrong with it, each with its path, instead of stopping at the first.
+ */
+import type { SourcePath } from "./yaml_source.ts";
+
+export interface FieldProblem {
+  readonly path: SourcePath;
+  readonly message: string;
+}
+
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** Kubernetes' rule for names; ambit also makes file names of them. */
+const NAME = /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/;
+
+export class FieldReader {
+  readonly problems: FieldProblem[] = [];
+
+  fail(path: SourcePath, message: string): undefined {
+    this.problems.push({ path, message });
+    return undefined;
+  }
+
+  /** A mapping; anything else is a problem and reads as empty. */
+  object(value: unknown, path: SourcePath): Fields {
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Fields;
+    this.fail(path, `must be a mapping (key: value), is ${kindOf(value)}`);
+    return {};
+  }
+
+  /** A list of mappings, with the path of each; absent reads as empty. */
+  objects(value: unknown, path: SourcePath): readonly { readonly fields: Fields; readonly path: SourcePath }[] {
+    if (value === undefined || value === null) return [];
+    if (!Array.isArray(value)) {
+      this.fail(path, `must be a list (lines that begin with "- "), is ${kindOf(value)}`);
+      return [];
+    }
+    return value.map((item: unknown, index) => ({
+      fields: this.object(item, [...path, index]),
+      path: [...path, index],
+    }));
+  }
+
+  name(fields: Fields, key: string, path: SourcePath, fallback?: string): string {
+    const value = fields[key] ?? fallback;
+    if (value === undefined) {
+      this.fail(path, `${key} is missing`);
+    } else if (typeof value !== "string" || !NAME.test(value)) {
+      this.fail(
+        [...path, key],
+        `${key} must be lower-case letters, digits, "-" and ".", at most 63, is ${JSON.stringify(value)}`,
+      );
+    } else return value;
+    return "";
+  }
+
+  flag(fields: Fields, key: string, path: SourcePath, fallback: boolean): boolean {
+    const value = fields[key] ?? fallback;
+    if (typeof value === "boolean") return value;
+    this.fail([...path, key], `${key} must be true or false, is ${kindOf(value)}`);
+    return fallback;
+  }
+
+  /** A mapping to texts; numbers and booleans, which YAML makes of bare words, count as their text. */
+  texts(fields: Fields, key: string, path: SourcePath): Readonly<Record<string, string>> {
+    if (fields[key] === undefined) return {};
+    const texts: Record<string, string> = {};
+    for (const [name, value] of Object.entries(this.object(fields[key], [...path, key]))) {
+      if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") {
+        texts[name] = `${value}`;
+      } else this.fail([...path, key, name], `${name} must be a text, is ${kindOf(value)}`);
+    }
+    return texts;
+  }
+
+  /** A text or a list of texts, as a list; absent reads as undefined. */
+  textOrTexts(fields: Fields, key: string, path: SourcePath): readonly string[] | undefined {
+    const value = fields[key];
+    if (value === undefined) return undefined;
+    const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+    if (list.length > 0 && list.every((item): item is string => typeof item === "string")) return list;
+    return this.fail([...path, key], `${key} must be a text or a list of texts, is ${kindOf(value)}`);
+  }
+
+  /** Reports every key that is not in `known`. */
+  onlyKnown(fields: Fields, known: readonly string[], path: SourcePath): void {
+    for (const key of Object.keys(fields)) {
+      if (!known.includes(key)) this.fail([...path, key], `unknown key "${key}"; known are ${known.join(", ")}`);
+    }
+  }
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return "empty";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" ? "a mapping" : `the ${typeof value} ${JSON.stringify(value)}`;
+}

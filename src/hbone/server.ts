@@ -1,0 +1,84 @@
+/** The accepting end of tunnels on one listener: TLS with the pod's certificate, then HTTP/2 streams to the owner. */
+import { closeDescriptor, setNoDelay } from "../platform/socket.ts";
+import type { SocketAddress } from "../platform/sockaddr.ts";
+import type { TlsContext } from "../platform/tls_context.ts";
+import { TlsSession } from "../platform/tls_session.ts";
+import type { IoContext } from "../net/io_context.ts";
+import type { Fields } from "../protocol/http2/mod.ts";
+import { type HandshakeFailure, HboneConnection, type HboneOwner, type TunnelStream } from "./connection.ts";
+import type { HboneSettings } from "./settings.ts";
+
+export interface HboneServerOwner {
+  /** Judges the client's URI names: the identity it has from now on, or why it is refused. */
+  admit(peerUris: readonly string[]): { readonly identity: string } | { readonly refusal: string };
+  /** A new stream of a client; set `stream.user`. */
+  request(tunnel: ServerTunnel, stream: TunnelStream, fields: Fields, endStream: boolean): void;
+  /** A connection never got past its handshake. */
+  handshakeFailed(peer: SocketAddress, failure: HandshakeFailure): void;
+}
+
+/** One client connection and what is known of its client. */
+export class ServerTunnel implements HboneOwner {
+  connection!: HboneConnection;
+  /** The verified SPIFFE id; "" before the handshake is done. */
+  identity = "";
+  constructor(readonly server: HboneServer, readonly peer: SocketAddress, readonly local: SocketAddress) {}
+
+  admit(_connection: HboneConnection, peerUris: readonly string[]): string | undefined {
+    const outcome = this.server.owner.admit(peerUris);
+    if ("refusal" in outcome) return outcome.refusal;
+    this.identity = outcome.identity;
+    return undefined;
+  }
+
+  established(): void {}
+
+  request(_connection: HboneConnection, stream: TunnelStream, fields: Fields, endStream: boolean): void {
+    this.server.owner.request(this, stream, fields, endStream);
+  }
+
+  available(): void {}
+
+  closed(_connection: HboneConnection, _reason: string, failure: HandshakeFailure | undefined): void {
+    this.server.tunnels.delete(this);
+    if (failure !== undefined) this.server.owner.handshakeFailed(this.peer, failure);
+  }
+}
+
+export class HboneServer {
+  readonly owner: HboneServerOwner;
+  readonly tunnels = new Set<ServerTunnel>();
+  readonly #io: IoContext;
+  readonly #settings: HboneSettings;
+
+  constructor(io: IoContext, settings: HboneSettings, owner: HboneServerOwner) {
+    this.#io = io;
+    this.#settings = settings;
+    this.owner = owner;
+  }
+
+  /** Takes over an accepted descriptor. `context` is the pod's current one; the connection keeps it. */
+  accept(fd: number, peer: SocketAddress, local: SocketAddress, context: TlsContext): void {
+    setNoDelay(fd);
+    let session: TlsSession;
+    try {
+      session = new TlsSession(context, fd);
+    } catch (error) {
+      closeDescriptor(fd);
+      this.owner.handshakeFailed(peer, { stage: "tls", message: error instanceof Error ? error.message : String(error) });
+      return;
+    }
+    const tunnel = new ServerTunnel(this, peer, local);
+    this.tunnels.add(tunnel);
+    tunnel.connection = new HboneConnection(this.#io, fd, session, this.#settings, tunnel);
+  }
+
+  /** Graceful: no new streams, open ones finish. */
+  drain(): void {
+    for (const tunnel of [...this.tunnels]) tunnel.connection.drain();
+  }
+
+  close(reason: string): void {
+    for (const tunnel of [...this.tunnels]) tunnel.connection.close(reason);
+  }
+}

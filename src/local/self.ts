@@ -1,0 +1,17 @@
+/**
+ * How this program starts itself again: as the compiled binary that it is, or as a script of the runtime that runs it.
+ */
+import { basename } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** npm's bun is called `bun.exe` on every system. */
+const RUNTIME_NAME = /^(deno|bun)(\b|$)/;
+
+/** The command line that runs ambit with `args`. */
+export function selfCommand(args: readonly string[]): readonly string[] {
+  const runtime = RUNTIME_NAME.exec(basename(process.execPath))?.[1];
+  if (runtime === undefined) return [process.execPath, ...args];
+  const entry = fileURLToPath(new URL("../../mod.ts", import.meta.url));
+  const flags = runtime === "deno" ? ["run", "--quiet", "--no-prompt", "-A"] : [];
+  return [process.execPath, ...flags, entry, ...args];
+}

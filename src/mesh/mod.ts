@@ -1,0 +1,21 @@
+/** The mesh model and its decisions, pure: no IO, no clock, no randomness but what is passed in. */
+export * from "./types.ts";
+export * from "./defaults.ts";
+export * from "./ip.ts";
+export * from "./spiffe.ts";
+export { parseResources, type ParseResult, type ResourceError } from "./parse.ts";
+export { type Address, type ChangeSet, type MeshChange, MeshStore, type MeshView } from "./store.ts";
+export { type Closure, closureFor } from "./closure.ts";
+export { type Outbound, type OutboundRequest, resolveOutbound } from "./resolve.ts";
+export { type Inbound, type InboundRequest, resolveInbound } from "./inbound.ts";
+export {
+  authorize,
+  type CompiledPolicies,
+  compilePolicies,
+  type ConnectionFacts,
+  type DryRun,
+  type Verdict,
+} from "./authorize/mod.ts";
+export * from "./labels.ts";
+export * from "./baggage.ts";
+export * from "./forwarded.ts";

@@ -1,0 +1,77 @@
+/** Outgoing TCP connections with a deadline. A failure is a value: an errno, ETIMEDOUT included. */
+import { EINPROGRESS, ETIMEDOUT } from "../platform/errno.ts";
+import { EPOLLOUT } from "../platform/epoll.ts";
+import { connectSocket, takeSocketError } from "../platform/socket.ts";
+import { type EventHandler, type Reactor, Timer, type TimerTarget } from "./reactor.ts";
+
+export interface ConnectHandler {
+  /** Connected; the handler owns the descriptor, which is not watched any more. */
+  connected(fd: number): void;
+  connectFailed(code: number): void;
+}
+
+export class Connector implements EventHandler, TimerTarget {
+  readonly #reactor: Reactor;
+  readonly #handler: ConnectHandler;
+  readonly #timer = new Timer(this);
+  #fd: number;
+
+  /**
+   * Starts connecting `fd`, a socket of `family` that this object owns until `connected`. The handler is called at the earliest
+   * in a later turn, or from here when the kernel refuses at once.
+   */
+  constructor(
+    reactor: Reactor,
+    handler: ConnectHandler,
+    fd: number,
+    family: number,
+    ip: string,
+    port: number,
+    timeoutMs: number,
+  ) {
+    this.#reactor = reactor;
+    this.#handler = handler;
+    this.#fd = fd;
+    const outcome = connectSocket(fd, ip, port, family);
+    if (outcome < 0 && outcome !== -EINPROGRESS) {
+      this.#fail(-outcome);
+      return;
+    }
+    const watched = reactor.add(fd, EPOLLOUT, this);
+    if (watched < 0) {
+      this.#fail(-watched);
+      return;
+    }
+    reactor.setTimer(this.#timer, timeoutMs);
+  }
+
+  ready(): void {
+    const code = takeSocketError(this.#fd);
+    if (code !== 0) {
+      this.#fail(code);
+      return;
+    }
+    const fd = this.#fd;
+    this.#fd = -1;
+    this.#reactor.cancelTimer(this.#timer);
+    this.#reactor.remove(fd);
+    this.#handler.connected(fd);
+  }
+
+  expired(): void {
+    this.#fail(ETIMEDOUT);
+  }
+
+  /** Gives up without calling the handler. */
+  cancel(): void {
+    if (this.#fd === -1) return;
+    this.#reactor.cancelTimer(this.#timer);
+    this.#reactor.close(this.#fd);
+    this.#fd = -1;
+  }
+
+  #fail(code: number): void {
+    this.cancel();
+    this.#handler.connectFailed(code);
+  }
+}

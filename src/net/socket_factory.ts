@@ -1,0 +1,115 @@
+/**
+ * Sockets of one pod: made inside its network namespace, marked so that the redirection rules let them pass, and tuned as
+ * ztunnel tunes them (reference ztunnel 1.4). Without a namespace they are made where the thread is.
+ */
+import { EINVAL } from "../platform/errno.ts";
+import { insideNamespace } from "../platform/netns.ts";
+import { AF_INET, AF_INET6 } from "../platform/sockaddr.ts";
+import {
+  bindForeignSource,
+  bindSocket,
+  closeDescriptor,
+  createTcpSocket,
+  type Keepalive,
+  listenSocket,
+  setKeepalive,
+  setMark,
+  setNoDelay,
+  setReuseAddress,
+  setReusePort,
+  setTransparent,
+  setUserTimeout,
+} from "../platform/socket.ts";
+
+export interface SocketTuning {
+  readonly keepalive: Keepalive | undefined;
+  /** TCP_USER_TIMEOUT, when it is on. */
+  readonly userTimeoutMs: number | undefined;
+}
+
+export interface ListenOptions {
+  readonly port: number;
+  readonly ipv6Enabled: boolean;
+  /** A second process may listen beside this one, as during an upgrade; otherwise a conflict is an error. */
+  readonly reusePort: boolean;
+  /** True: must be transparent; false: is not; undefined: where the kernel allows it. */
+  readonly transparent: boolean | undefined;
+}
+
+/** ztunnel's backlog. */
+const BACKLOG = 1024;
+
+export class SocketFactory {
+  readonly #namespace: number;
+  readonly #mark: number | undefined;
+  readonly tuning: SocketTuning;
+
+  /** `namespace` is an open descriptor of a network namespace, or -1 for the thread's own. The caller keeps it open. */
+  constructor(namespace: number, mark: number | undefined, tuning: SocketTuning) {
+    this.#namespace = namespace;
+    this.#mark = mark;
+    this.tuning = tuning;
+  }
+
+  /** An outgoing socket with its options set: the descriptor, or `-errno`. */
+  createClient(family: number): number {
+    const fd = this.#create(family);
+    if (fd < 0) return fd;
+    const marked = this.#mark === undefined ? 0 : setMark(fd, this.#mark);
+    if (marked < 0) {
+      closeDescriptor(fd);
+      return marked;
+    }
+    tune(fd, this.tuning);
+    return fd;
+  }
+
+  /** Takes a source address that is another's, so that the application sees its real client. `-errno`: go on without. */
+  takeSource(fd: number, ip: string, family: number): number {
+    return bindForeignSource(fd, ip, family);
+  }
+
+  /** A listening socket on the wildcard address: the descriptor and whether it is transparent, or `-errno`. */
+  listen(options: ListenOptions): { readonly fd: number; readonly transparent: boolean } {
+    const family = options.ipv6Enabled ? AF_INET6 : AF_INET;
+    const fd = this.#create(family);
+    if (fd < 0) return { fd, transparent: false };
+    const fail = (code: number) => {
+      closeDescriptor(fd);
+      return { fd: code, transparent: false };
+    };
+    if (this.#mark !== undefined) {
+      const marked = setMark(fd, this.#mark);
+      if (marked < 0) return fail(marked);
+    }
+    if (options.reusePort) setReusePort(fd);
+    else setReuseAddress(fd);
+    let transparent = false;
+    if (options.transparent !== false) {
+      const outcome = setTransparent(fd, family);
+      transparent = outcome === 0;
+      if (outcome < 0 && options.transparent === true) return fail(outcome);
+    }
+    const bound = bindSocket(fd, family === AF_INET6 ? "::" : "0.0.0.0", options.port, family);
+    if (bound < 0) return fail(bound);
+    const listening = listenSocket(fd, BACKLOG);
+    if (listening < 0) return fail(listening);
+    return { fd, transparent };
+  }
+
+  #create(family: number): number {
+    if (this.#namespace === -1) return createTcpSocket(family);
+    return insideNamespace(this.#namespace, family === AF_INET6 ? createV6 : family === AF_INET ? createV4 : refuse);
+  }
+}
+
+/** Sets what every data connection has; failures leave the kernel's defaults, which work. */
+export function tune(fd: number, tuning: SocketTuning): void {
+  setNoDelay(fd);
+  if (tuning.keepalive !== undefined) setKeepalive(fd, tuning.keepalive);
+  if (tuning.userTimeoutMs !== undefined) setUserTimeout(fd, tuning.userTimeoutMs);
+}
+
+const createV4 = () => createTcpSocket(AF_INET);
+const createV6 = () => createTcpSocket(AF_INET6);
+const refuse = () => -EINVAL;

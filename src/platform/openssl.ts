@@ -1,0 +1,116 @@
+/**
+ * The symbols of OpenSSL 3 in use, loaded once per thread, and its error queue.
+ *
+ * Prototypes are those of the OpenSSL 3.0 manual pages. `ERR_clear_error` runs before each call whose outcome is
+ * read by `SSL_get_error`, because that function looks at the thread's error queue.
+ */
+import { type Library, runtime, type SymbolSpec } from "./runtime.ts";
+
+const sslSymbols = {
+  SSL_CIPHER_get_name: { args: ["pointer"], returns: "pointer" },
+  SSL_CTX_check_private_key: { args: ["pointer"], returns: "i32" },
+  SSL_CTX_ctrl: { args: ["pointer", "i32", "u32", "pointer"], returns: "i32" },
+  SSL_CTX_free: { args: ["pointer"], returns: "void" },
+  SSL_CTX_get_cert_store: { args: ["pointer"], returns: "pointer" },
+  SSL_CTX_new: { args: ["pointer"], returns: "pointer" },
+  SSL_CTX_set_alpn_protos: { args: ["pointer", "buffer", "u32"], returns: "i32" },
+  SSL_CTX_set_alpn_select_cb: { args: ["pointer", "pointer", "pointer"], returns: "void" },
+  SSL_CTX_set_ciphersuites: { args: ["pointer", "buffer"], returns: "i32" },
+  SSL_CTX_set_default_read_buffer_len: { args: ["pointer", "u32"], returns: "void" },
+  SSL_CTX_set_num_tickets: { args: ["pointer", "u32"], returns: "i32" },
+  SSL_CTX_set_options: { args: ["pointer", "u64"], returns: "u64" },
+  SSL_CTX_set_verify: { args: ["pointer", "i32", "pointer"], returns: "void" },
+  SSL_CTX_use_PrivateKey: { args: ["pointer", "pointer"], returns: "i32" },
+  SSL_CTX_use_certificate: { args: ["pointer", "pointer"], returns: "i32" },
+  SSL_do_handshake: { args: ["pointer"], returns: "i32" },
+  SSL_free: { args: ["pointer"], returns: "void" },
+  SSL_get0_alpn_selected: { args: ["pointer", "buffer", "buffer"], returns: "void" },
+  SSL_get1_peer_certificate: { args: ["pointer"], returns: "pointer" },
+  SSL_get_current_cipher: { args: ["pointer"], returns: "pointer" },
+  SSL_get_error: { args: ["pointer", "i32"], returns: "i32" },
+  SSL_get_verify_result: { args: ["pointer"], returns: "i32" },
+  SSL_has_pending: { args: ["pointer"], returns: "i32" },
+  SSL_new: { args: ["pointer"], returns: "pointer" },
+  SSL_read: { args: ["pointer", "buffer", "i32"], returns: "i32" },
+  SSL_set_accept_state: { args: ["pointer"], returns: "void" },
+  SSL_set_connect_state: { args: ["pointer"], returns: "void" },
+  SSL_set_fd: { args: ["pointer", "i32"], returns: "i32" },
+  SSL_shutdown: { args: ["pointer"], returns: "i32" },
+  SSL_write: { args: ["pointer", "buffer", "i32"], returns: "i32" },
+  TLS_method: { args: [], returns: "pointer" },
+} as const satisfies Record<string, SymbolSpec>;
+
+const cryptoSymbols = {
+  ASN1_STRING_get0_data: { args: ["pointer"], returns: "pointer" },
+  ASN1_STRING_length: { args: ["pointer"], returns: "i32" },
+  BIO_free: { args: ["pointer"], returns: "i32" },
+  BIO_new_mem_buf: { args: ["buffer", "i32"], returns: "pointer" },
+  ERR_clear_error: { args: [], returns: "void" },
+  ERR_error_string_n: { args: ["u64", "buffer", "u32"], returns: "void" },
+  ERR_get_error: { args: [], returns: "u64" },
+  ERR_reason_error_string: { args: ["u64"], returns: "pointer" },
+  EVP_PKEY_free: { args: ["pointer"], returns: "void" },
+  GENERAL_NAMES_free: { args: ["pointer"], returns: "void" },
+  GENERAL_NAME_get0_value: { args: ["pointer", "buffer"], returns: "pointer" },
+  OPENSSL_sk_num: { args: ["pointer"], returns: "i32" },
+  OPENSSL_sk_value: { args: ["pointer", "i32"], returns: "pointer" },
+  OpenSSL_version: { args: ["i32"], returns: "pointer" },
+  PEM_read_bio_PrivateKey: { args: ["pointer", "pointer", "pointer", "pointer"], returns: "pointer" },
+  PEM_read_bio_X509: { args: ["pointer", "pointer", "pointer", "pointer"], returns: "pointer" },
+  X509_STORE_add_cert: { args: ["pointer", "pointer"], returns: "i32" },
+  X509_free: { args: ["pointer"], returns: "void" },
+  X509_get_ext_d2i: { args: ["pointer", "i32", "pointer", "pointer"], returns: "pointer" },
+  X509_verify_cert_error_string: { args: ["i32"], returns: "pointer" },
+} as const satisfies Record<string, SymbolSpec>;
+
+function open<const S extends Record<string, SymbolSpec>>(file: string, symbols: S): Library<S> {
+  try {
+    return runtime.open(file, symbols);
+  } catch (cause) {
+    throw new Error(
+      `cannot load ${file}, which ambit uses for mutual TLS: install OpenSSL 3 ` +
+        `(Debian and Ubuntu: apt-get install libssl3; Fedora and RHEL: dnf install openssl-libs; Alpine is not supported)`,
+      { cause },
+    );
+  }
+}
+
+export const crypto = open("libcrypto.so.3", cryptoSymbols);
+export const ssl = open("libssl.so.3", sslSymbols);
+
+const decoder = new TextDecoder();
+/** The longest C string read from OpenSSL: reasons and version texts are far shorter. */
+const TEXT_BYTES = 256;
+const errorText = new Uint8Array(TEXT_BYTES);
+
+/** Takes the whole error queue of this thread and gives its first entry as text, or "" when it is empty. */
+export function takeErrors(): string {
+  const first = crypto.ERR_get_error();
+  if (first === 0n || Number(first) === 0) return "";
+  crypto.ERR_error_string_n(BigInt(first), errorText, TEXT_BYTES);
+  crypto.ERR_clear_error();
+  return decoder.decode(errorText.subarray(0, errorText.indexOf(0)));
+}
+
+/** Why a chain was refused, in OpenSSL's words, for an `X509_V_ERR_*` number. */
+export function verifyErrorText(code: number): string {
+  const pointer = crypto.X509_verify_cert_error_string(code);
+  return pointer === null ? `verify error ${code}` : readText(pointer);
+}
+
+/** The version text of the loaded library. */
+export function opensslVersion(): string {
+  const pointer = crypto.OpenSSL_version(0);
+  return pointer === null ? "unknown" : readText(pointer);
+}
+
+/** Reads a C string byte by byte: its length is not known, and reading past its end may touch unmapped memory. */
+export function readText(pointer: Parameters<typeof runtime.view>[0]): string {
+  const bytes: number[] = [];
+  for (let i = 0; i < TEXT_BYTES; i++) {
+    const byte = runtime.view(pointer, i, 1)[0];
+    if (byte === 0) break;
+    bytes.push(byte);
+  }
+  return decoder.decode(new Uint8Array(bytes));
+}

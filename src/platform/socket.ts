@@ -1,0 +1,212 @@
+/**
+ * Sockets by system call: what no runtime's own socket API offers (marks, original destinations, transparent
+ * binding, EPOLLEXCLUSIVE listeners, creation inside another network namespace).
+ *
+ * Every function returns a value below zero, `-errno`, on failure and never throws for a network outcome.
+ * Descriptors are close-on-exec and non-blocking, and belong to exactly one owner.
+ */
+import { errno, libc } from "./libc.ts";
+import { AF_INET6, decodeSockaddr, encodeSockaddr, type SocketAddress } from "./sockaddr.ts";
+
+export const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const SO_ERROR = 4;
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
+const SO_KEEPALIVE = 9;
+const SO_LINGER = 13;
+const SO_REUSEPORT = 15;
+const SO_MARK = 36;
+const IPPROTO_TCP = 6;
+const TCP_NODELAY = 1;
+const TCP_KEEPIDLE = 4;
+const TCP_KEEPINTVL = 5;
+const TCP_KEEPCNT = 6;
+const TCP_USER_TIMEOUT = 18;
+const SOL_IP = 0;
+const IP_FREEBIND = 15;
+const IP_TRANSPARENT = 19;
+const IP_BIND_ADDRESS_NO_PORT = 24;
+const SO_ORIGINAL_DST = 80;
+const SOL_IPV6 = 41;
+const IPV6_TRANSPARENT = 75;
+const IPV6_FREEBIND = 78;
+const IP6T_SO_ORIGINAL_DST = 80;
+const MSG_NOSIGNAL = 0x4000;
+const SHUT_WR = 1;
+
+/** Scratch memory of this thread; the kernel reads or fills it within one call. */
+const addressBytes = new Uint8Array(128);
+const addressLength = new Uint32Array(1);
+const addressLengthBytes = new Uint8Array(addressLength.buffer);
+const optionWord = new Int32Array(2);
+const optionBytes = new Uint8Array(optionWord.buffer);
+
+function result(value: number): number {
+  return value < 0 ? -errno() : value;
+}
+
+/** `socket(family, SOCK_STREAM)`; the descriptor lies in the network namespace the thread is in. */
+export function createTcpSocket(family: number): number {
+  return result(libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+export function bindSocket(fd: number, ip: string, port: number, family: number): number {
+  const address = encodeSockaddr(ip, port, family);
+  return result(libc.bind(fd, address, address.length));
+}
+
+export function listenSocket(fd: number, backlog: number): number {
+  return result(libc.listen(fd, backlog));
+}
+
+/** Starts a connection: 0 or `-EINPROGRESS` when it is on its way. */
+export function connectSocket(fd: number, ip: string, port: number, family: number): number {
+  const address = encodeSockaddr(ip, port, family);
+  return result(libc.connect(fd, address, address.length));
+}
+
+/** The next connection of a listener; its peer is read by `acceptedPeer()` before any further call. */
+export function acceptSocket(listener: number): number {
+  addressLength[0] = addressBytes.length;
+  return result(libc.accept4(listener, addressBytes, addressLengthBytes, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+/** The peer of the connection `acceptSocket` just returned. */
+export function acceptedPeer(): SocketAddress | undefined {
+  return decodeSockaddr(addressBytes);
+}
+
+export function localAddress(fd: number): SocketAddress | undefined {
+  addressLength[0] = addressBytes.length;
+  return libc.getsockname(fd, addressBytes, addressLengthBytes) < 0 ? undefined : decodeSockaddr(addressBytes);
+}
+
+export function peerAddress(fd: number): SocketAddress | undefined {
+  addressLength[0] = addressBytes.length;
+  return libc.getpeername(fd, addressBytes, addressLengthBytes) < 0 ? undefined : decodeSockaddr(addressBytes);
+}
+
+/** Where a redirected connection was going before netfilter rewrote it; undefined when it was not redirected. */
+export function originalDestination(fd: number): SocketAddress | undefined {
+  addressLength[0] = addressBytes.length;
+  if (libc.getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, addressBytes, addressLengthBytes) === 0) {
+    return decodeSockaddr(addressBytes);
+  }
+  addressLength[0] = addressBytes.length;
+  if (libc.getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST, addressBytes, addressLengthBytes) === 0) {
+    return decodeSockaddr(addressBytes);
+  }
+  return undefined;
+}
+
+/** Takes and clears the pending error of a socket: 0, or the errno of a failed connect. */
+export function takeSocketError(fd: number): number {
+  addressLength[0] = 4;
+  if (libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, optionBytes, addressLengthBytes) < 0) return errno();
+  return optionWord[0];
+}
+
+function setOption(fd: number, level: number, option: number, value: number): number {
+  optionWord[0] = value;
+  return result(libc.setsockopt(fd, level, option, optionBytes, 4));
+}
+
+export function setNoDelay(fd: number): number {
+  return setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+export function setMark(fd: number, mark: number): number {
+  return setOption(fd, SOL_SOCKET, SO_MARK, mark);
+}
+
+export function setReusePort(fd: number): number {
+  return setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+}
+
+export function setReuseAddress(fd: number): number {
+  return setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+}
+
+export function setReceiveBuffer(fd: number, bytes: number): number {
+  return setOption(fd, SOL_SOCKET, SO_RCVBUF, bytes);
+}
+
+export function setSendBuffer(fd: number, bytes: number): number {
+  return setOption(fd, SOL_SOCKET, SO_SNDBUF, bytes);
+}
+
+/** Times in seconds, as TCP counts them. */
+export interface Keepalive {
+  readonly idleSeconds: number;
+  readonly intervalSeconds: number;
+  readonly probes: number;
+}
+
+export function setKeepalive(fd: number, keepalive: Keepalive): number {
+  const enabled = setOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  if (enabled < 0) return enabled;
+  setOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, keepalive.idleSeconds);
+  setOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, keepalive.intervalSeconds);
+  return setOption(fd, IPPROTO_TCP, TCP_KEEPCNT, keepalive.probes);
+}
+
+export function setUserTimeout(fd: number, milliseconds: number): number {
+  return setOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds);
+}
+
+/** Makes the next close send a RST instead of a FIN: the peer learns that the connection failed. */
+export function setResetOnClose(fd: number): number {
+  optionWord[0] = 1;
+  optionWord[1] = 0;
+  return result(libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, optionBytes, 8));
+}
+
+/** Lets a listener accept connections to addresses that are not its own. Needs NET_ADMIN. */
+export function setTransparent(fd: number, family: number): number {
+  const v4 = setOption(fd, SOL_IP, IP_TRANSPARENT, 1);
+  return family === AF_INET6 && v4 === 0 ? setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : v4;
+}
+
+/** Prepares an outgoing socket to take a source address that is not local, then takes it, on any port. */
+export function bindForeignSource(fd: number, ip: string, family: number): number {
+  const v6 = family === AF_INET6;
+  const transparent = v6 ? setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : setOption(fd, SOL_IP, IP_TRANSPARENT, 1);
+  if (transparent < 0) return transparent;
+  const free = v6 ? setOption(fd, SOL_IPV6, IPV6_FREEBIND, 1) : setOption(fd, SOL_IP, IP_FREEBIND, 1);
+  if (free < 0) return free;
+  setOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  return bindSocket(fd, ip, 0, family);
+}
+
+/** Receives into `bytes[start, end)`: the count, 0 at end of stream, or `-errno`. */
+export function receive(fd: number, bytes: Uint8Array, start: number, end: number): number {
+  const n = libc.recv(fd, start === 0 ? bytes : bytes.subarray(start), end - start, 0);
+  return n < 0 ? -errno() : n;
+}
+
+/** Sends `bytes[start, end)`: the count the kernel took, or `-errno`. Never raises SIGPIPE. */
+export function send(fd: number, bytes: Uint8Array, start: number, end: number): number {
+  const n = libc.send(fd, start === 0 ? bytes : bytes.subarray(start), end - start, MSG_NOSIGNAL);
+  return n < 0 ? -errno() : n;
+}
+
+/** Ends the sending half: the peer reads end of stream, and may go on sending. */
+export function shutdownWrite(fd: number): number {
+  return result(libc.shutdown(fd, SHUT_WR));
+}
+
+export function closeDescriptor(fd: number): void {
+  libc.close(fd);
+}
+
+/** A connected pair of non-blocking unix stream sockets. */
+export function socketPair(): readonly [number, number] | undefined {
+  const AF_UNIX = 1;
+  if (libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, optionBytes) < 0) return undefined;
+  return [optionWord[0], optionWord[1]];
+}

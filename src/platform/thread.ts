@@ -1,0 +1,88 @@
+/**
+ * Worker threads and the ordered channel between each of them and the main thread.
+ *
+ * A worker blocks in its reactor, so nothing is delivered to it by event: the main thread posts, then raises the worker's
+ * eventfd, and the worker takes all that was posted, synchronously. A worker's own posts reach the main thread as events.
+ */
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker, workerData } from "node:worker_threads";
+import { signalEventFd } from "./epoll.ts";
+
+interface ThreadData {
+  readonly port: MessagePort;
+  readonly data: unknown;
+}
+
+/** The main thread's end of a worker. */
+export interface Thread {
+  /** Posts in order; wakes the worker when its eventfd is known. */
+  post(message: unknown): void;
+  /** The worker's eventfd, which it reports in its first message. */
+  setWakeFd(fd: number): void;
+  /** Ends the thread where it stands. Its descriptors stay open: they belong to the process. */
+  terminate(): void;
+}
+
+export interface ThreadEvents {
+  message(message: unknown): void;
+  /** The thread is gone, once; `error` is set when it threw. */
+  ended(error: Error | undefined): void;
+}
+
+/** Starts `entry`, a module that calls `threadPort`. `data` must be cloneable. */
+export function startThread(entry: URL, data: unknown, events: ThreadEvents): Thread {
+  const channel = new MessageChannel();
+  const worker = new Worker(entry, {
+    workerData: { port: channel.port2, data } satisfies ThreadData,
+    transferList: [channel.port2],
+  });
+  let wakeFd = -1;
+  let failure: Error | undefined;
+  let ended = false;
+  const end = () => {
+    if (ended) return;
+    ended = true;
+    wakeFd = -1;
+    channel.port1.close();
+    events.ended(failure);
+  };
+  channel.port1.on("message", (message) => {
+    if (!ended) events.message(message);
+  });
+  worker.on("error", (error) => {
+    failure = error instanceof Error ? error : new Error(String(error));
+    end();
+  });
+  worker.on("exit", end);
+  return {
+    post(message) {
+      if (ended) return;
+      channel.port1.postMessage(message);
+      if (wakeFd !== -1) signalEventFd(wakeFd);
+    },
+    setWakeFd(fd) {
+      wakeFd = fd;
+      signalEventFd(fd);
+    },
+    terminate() {
+      worker.terminate();
+    },
+  };
+}
+
+/** The worker's end. */
+export interface ThreadPort {
+  readonly data: unknown;
+  post(message: unknown): void;
+  /** The next posted message, or undefined when none is left. */
+  take(): { readonly message: unknown } | undefined;
+}
+
+/** Called once in a worker's entry module. */
+export function threadPort(): ThreadPort {
+  const { port, data } = workerData as ThreadData;
+  return {
+    data,
+    post: (message) => port.postMessage(message),
+    take: () => receiveMessageOnPort(port) as { message: unknown } | undefined,
+  };
+}

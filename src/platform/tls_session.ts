@@ -1,0 +1,168 @@
+/**
+ * One TLS connection over a non-blocking socket. Reads and writes are plain calls that say how far they came.
+ *
+ * The session does not own the descriptor. After `free` no method may be called.
+ */
+import { errno } from "./libc.ts";
+import { crypto, readText, ssl, takeErrors, verifyErrorText } from "./openssl.ts";
+import type { Pointer } from "./runtime.ts";
+import { runtime } from "./runtime.ts";
+import type { TlsContext } from "./tls_context.ts";
+
+const SSL_ERROR_WANT_READ = 2;
+const SSL_ERROR_WANT_WRITE = 3;
+const SSL_ERROR_SYSCALL = 5;
+const SSL_ERROR_ZERO_RETURN = 6;
+const X509_V_OK = 0;
+const NID_SUBJECT_ALT_NAME = 85;
+/** The tag of a URI among the kinds of GeneralName, RFC 5280 section 4.2.1.6. */
+const GEN_URI = 6;
+
+const nameType = new Int32Array(1);
+const nameTypeBytes = new Uint8Array(nameType.buffer);
+/** Byte for byte: an odd byte in a name must not be able to look like another name. */
+const latin1 = new TextDecoder("latin1");
+
+/** A record's payload; a longer write is cut into records anyway, and partial writes are enabled. */
+const RECORD_BYTES = 16 * 1024;
+
+/** Results of `handshake`, `read` and `write` below zero. */
+export const TLS_WANT_READ = -1;
+export const TLS_WANT_WRITE = -2;
+/** The peer said close_notify, or closed its side of the socket. */
+export const TLS_CLOSED = -3;
+/** Broken; `failure` tells why. */
+export const TLS_FAILED = -4;
+
+export class TlsSession {
+  #ssl: Pointer;
+  #failure = "";
+  #verifyFailed = false;
+
+  constructor(context: TlsContext, fd: number) {
+    if (context.pointer === null) throw new Error("TLS session: the context was closed");
+    const session = ssl.SSL_new(context.pointer);
+    if (session === null) throw new Error(`TLS session: cannot allocate: ${takeErrors()}`);
+    this.#ssl = session;
+    if (ssl.SSL_set_fd(session, fd) !== 1) throw new Error(`TLS session: cannot attach descriptor ${fd}`);
+    if (context.side === "server") ssl.SSL_set_accept_state(session);
+    else ssl.SSL_set_connect_state(session);
+  }
+
+  /** Text of the last failure, "" before one. */
+  get failure(): string {
+    return this.#failure;
+  }
+
+  /** True when the handshake failed because the peer's chain did not verify. */
+  get verifyFailed(): boolean {
+    return this.#verifyFailed;
+  }
+
+  /** 1 when done, else TLS_WANT_READ, TLS_WANT_WRITE, TLS_CLOSED or TLS_FAILED. */
+  handshake(): number {
+    crypto.ERR_clear_error();
+    const n = ssl.SSL_do_handshake(this.#ssl);
+    if (n === 1) return 1;
+    const outcome = this.#outcome(n);
+    if (outcome === TLS_FAILED) {
+      const verify = ssl.SSL_get_verify_result(this.#ssl);
+      if (verify !== X509_V_OK) {
+        this.#verifyFailed = true;
+        this.#failure = `certificate verification failed: ${verifyErrorText(verify)}`;
+      }
+    }
+    return outcome;
+  }
+
+  /** Decrypts into `bytes[start, end)`: the count (one record at most), or a TLS_* value. */
+  read(bytes: Uint8Array, start: number, end: number): number {
+    const n = ssl.SSL_read(this.#ssl, start === 0 ? bytes : bytes.subarray(start), end - start);
+    return n > 0 ? n : this.#outcome(n);
+  }
+
+  /** True when bytes that were already read from the kernel wait to be decrypted: a further `read` may make progress. */
+  hasPending(): boolean {
+    return ssl.SSL_has_pending(this.#ssl) === 1;
+  }
+
+  /** Encrypts and sends from `bytes[start, end)`: how many were taken (one record at most), or a TLS_* value. */
+  write(bytes: Uint8Array, start: number, end: number): number {
+    const length = end - start;
+    const n = ssl.SSL_write(
+      this.#ssl,
+      start === 0 ? bytes : bytes.subarray(start),
+      length > RECORD_BYTES ? RECORD_BYTES : length,
+    );
+    return n > 0 ? n : this.#outcome(n);
+  }
+
+  /** Sends close_notify if the socket takes it; does not wait for the peer's. */
+  shutdown(): void {
+    crypto.ERR_clear_error();
+    ssl.SSL_shutdown(this.#ssl);
+    crypto.ERR_clear_error();
+  }
+
+  /** The URI names of the peer's leaf certificate, as OpenSSL parsed them; undefined when it presented none. */
+  peerUris(): string[] | undefined {
+    const certificate = ssl.SSL_get1_peer_certificate(this.#ssl);
+    if (certificate === null) return undefined;
+    const names = crypto.X509_get_ext_d2i(certificate, NID_SUBJECT_ALT_NAME, null, null);
+    const uris: string[] = [];
+    if (names !== null) {
+      const count = crypto.OPENSSL_sk_num(names);
+      for (let i = 0; i < count; i++) {
+        const name = crypto.OPENSSL_sk_value(names, i);
+        const value = name === null ? null : crypto.GENERAL_NAME_get0_value(name, nameTypeBytes);
+        if (value === null || nameType[0] !== GEN_URI) continue;
+        const data = crypto.ASN1_STRING_get0_data(value);
+        const length = crypto.ASN1_STRING_length(value);
+        if (data !== null && length > 0) uris.push(latin1.decode(runtime.view(data, 0, length)));
+      }
+      crypto.GENERAL_NAMES_free(names);
+    }
+    crypto.X509_free(certificate);
+    return uris;
+  }
+
+  /** True when both sides agreed on "h2". A peer without ALPN ends here as false. */
+  negotiatedH2(): boolean {
+    const pointer = new BigUint64Array(1);
+    const length = new Uint32Array(1);
+    ssl.SSL_get0_alpn_selected(this.#ssl, new Uint8Array(pointer.buffer), new Uint8Array(length.buffer));
+    if (length[0] !== 2) return false;
+    const address = runtime.pointerFrom(pointer[0]);
+    if (address === null) return false;
+    const name = runtime.view(address, 0, 2);
+    return name[0] === 0x68 && name[1] === 0x32;
+  }
+
+  /** Name of the suite in use, such as "TLS_AES_128_GCM_SHA256". */
+  cipher(): string {
+    const cipher = ssl.SSL_get_current_cipher(this.#ssl);
+    const name = cipher === null ? null : ssl.SSL_CIPHER_get_name(cipher);
+    return name === null ? "none" : readText(name);
+  }
+
+  free(): void {
+    ssl.SSL_free(this.#ssl);
+  }
+
+  /** Classifies a result that is not success. The error queue was empty before the call: each failure empties it. */
+  #outcome(n: number): number {
+    const code = errno();
+    const kind = ssl.SSL_get_error(this.#ssl, n);
+    if (kind === SSL_ERROR_WANT_READ) return TLS_WANT_READ;
+    if (kind === SSL_ERROR_WANT_WRITE) return TLS_WANT_WRITE;
+    if (kind === SSL_ERROR_ZERO_RETURN) return TLS_CLOSED;
+    const text = takeErrors();
+    if (kind === SSL_ERROR_SYSCALL && text === "") {
+      if (code === 0) return TLS_CLOSED;
+      this.#failure = `socket error ${code}`;
+      return TLS_FAILED;
+    }
+    this.#failure = text === "" ? `TLS error ${kind}` : text;
+    return TLS_FAILED;
+  }
+}

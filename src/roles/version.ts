@@ -1,0 +1,6 @@
+/** `ambit version`. */
+import { buildInfo, formatBuildInfo } from "../telemetry/build_info.ts";
+
+export function versionText(): string {
+  return formatBuildInfo(buildInfo()) + "\n";
+}

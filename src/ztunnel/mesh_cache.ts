@@ -1,0 +1,117 @@
+/**
+ * A worker's view of the mesh: the answers it asked the main thread for, one small mesh per destination.
+ *
+ * An answer stays until the main thread says that it may have changed, or until nobody used it for five minutes. Asking
+ * registers the interest before the answer is made, on the same ordered channel, so no change is missed.
+ */
+import { type MeshResources, MeshStore } from "../mesh/mod.ts";
+import { type Reactor, Timer, type TimerTarget } from "../net/reactor.ts";
+
+/** Somebody waiting for an answer. Called once, unless cancelled. */
+export interface MeshWaiter {
+  /** `undefined`: the main thread did not answer in time. */
+  meshAnswered(mesh: MeshStore | undefined): void;
+}
+
+export interface MeshCacheOptions {
+  readonly reactor: Reactor;
+  /** Asks the main thread; it answers through `answer`. */
+  readonly ask: (key: string, network: string, ip: string, namespace: string) => void;
+  readonly forget: (keys: readonly string[]) => void;
+}
+
+/** Above this many destinations the least used are dropped early. */
+const MAX_ENTRIES = 16_384;
+const UNUSED_MS = 5 * 60_000;
+const SWEEP_MS = 30_000;
+/** The main thread answers within milliseconds; silence this long means that it is stuck. */
+const ANSWER_TIMEOUT_MS = 5_000;
+
+interface Entry {
+  mesh: MeshStore | undefined;
+  waiters: MeshWaiter[];
+  usedMs: number;
+  askedMs: number;
+}
+
+export class MeshCache implements TimerTarget {
+  readonly #options: MeshCacheOptions;
+  readonly #entries = new Map<string, Entry>();
+  readonly #sweep = new Timer(this);
+  #waiting = 0;
+
+  constructor(options: MeshCacheOptions) {
+    this.#options = options;
+    options.reactor.setTimer(this.#sweep, SWEEP_MS);
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** The mesh around a destination as a client of `namespace` sees it, at once if it is cached, else through the waiter. */
+  lookup(network: string, ip: string, namespace: string, waiter: MeshWaiter): MeshStore | undefined {
+    const key = `${network}/${ip}/${namespace}`;
+    const nowMs = this.#options.reactor.nowMs;
+    let entry = this.#entries.get(key);
+    if (entry === undefined) {
+      if (this.#entries.size >= MAX_ENTRIES) this.#evict(nowMs, UNUSED_MS / 10);
+      entry = { mesh: undefined, waiters: [], usedMs: nowMs, askedMs: nowMs };
+      this.#entries.set(key, entry);
+      this.#options.ask(key, network, ip, namespace);
+    }
+    entry.usedMs = nowMs;
+    if (entry.mesh !== undefined) return entry.mesh;
+    entry.waiters.push(waiter);
+    // While somebody waits the sweep looks more often, so that a stuck main thread is noticed.
+    if (this.#waiting++ === 0) this.#options.reactor.setTimer(this.#sweep, ANSWER_TIMEOUT_MS);
+    return undefined;
+  }
+
+  /** What is cached already, without asking: for labels, which are not worth a wait. */
+  peek(network: string, ip: string, namespace: string): MeshStore | undefined {
+    return this.#entries.get(`${network}/${ip}/${namespace}`)?.mesh;
+  }
+
+  answer(key: string, resources: MeshResources): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    entry.mesh = MeshStore.fromResources(resources);
+    this.#release(entry, entry.mesh);
+  }
+
+  /** Drops answers; who still waits for one of them gets the answer that is on its way, and the next asks again. */
+  invalidate(keys: readonly string[]): void {
+    for (const key of keys) {
+      const entry = this.#entries.get(key);
+      if (entry === undefined) continue;
+      if (entry.waiters.length === 0) this.#entries.delete(key);
+      else entry.mesh = undefined;
+    }
+  }
+
+  expired(nowMs: number): void {
+    for (const entry of this.#entries.values()) {
+      if (entry.waiters.length > 0 && nowMs - entry.askedMs >= ANSWER_TIMEOUT_MS) this.#release(entry, undefined);
+    }
+    this.#evict(nowMs, UNUSED_MS);
+    this.#options.reactor.setTimer(this.#sweep, this.#waiting > 0 ? ANSWER_TIMEOUT_MS : SWEEP_MS);
+  }
+
+  #release(entry: Entry, mesh: MeshStore | undefined): void {
+    const waiters = entry.waiters;
+    entry.waiters = [];
+    this.#waiting -= waiters.length;
+    for (const waiter of waiters) waiter.meshAnswered(mesh);
+  }
+
+  #evict(nowMs: number, unusedMs: number): void {
+    const keys: string[] = [];
+    for (const [key, entry] of this.#entries) {
+      if (entry.waiters.length > 0 || nowMs - entry.usedMs < unusedMs) continue;
+      this.#entries.delete(key);
+      keys.push(key);
+    }
+    if (keys.length > 0) this.#options.forget(keys);
+  }
+}

@@ -80,7 +80,7 @@ function progress(line: string): void {
 async function benchmark(names: readonly TargetName[], directory: string): Promise<boolean> {
   const targets: Target[] = [];
   for (const name of names) {
-    targets.push(await startTarget(name, join(directory, name)));
+    targets.push(await startTarget(name, join(directory, name), values.profile));
     progress(`${name} runs: pids ${targets.at(-1)?.pids.join(", ")}`);
   }
   const measurements: Measurement[] = [];
@@ -168,7 +168,7 @@ function profile(target: Target, step: string, directory: string): void {
   perf.once("error", () => progress("no profile: perf is not installed"));
   perf.once("exit", (code) => {
     if (code !== 0) return progress(`no profile of ${target.name}: perf ended with ${code}`);
-    const report = ["report", "-i", file, "--no-children", "-g", "none", "--percent-limit", "1", "--stdio"];
+    const report = ["report", "-i", file, "--no-children", "-g", "none", "--percent-limit", "0.5", "--stdio"];
     writeFileSync(`${file}.txt`, execFileSync("perf", report, { stdio: ["ignore", "pipe", "ignore"] }));
     progress(`profile of ${target.name}: ${file}.txt`);
   });

@@ -78,15 +78,20 @@ export async function startAmbitPair(
     { name: "server", node: "node-b", ip: SERVER_IP, pid: topology.server },
   ];
   const channels: NodeChannel[] = [];
+  const refusals: Promise<never>[] = [];
   const start = async (hop: 0 | 1): Promise<Child> => {
     const pod = pods[hop];
     const path = join(directory, `${pod.node}.sock`);
+    let refuse: (reason: Error) => void = () => {};
+    const refused = new Promise<never>((_, reject) => refuse = reject);
+    refused.catch(() => {}); // matters only to whoever waits for the start
+    refusals.push(refused);
     const channel = await serveNode({
       path,
       node: pod.node,
       sign: (identity, csr) => ca.sign(identity, csr),
       onEvent: (event) => {
-        if (event.kind === "refused") throw new Error(`${pod.node} refused ${event.message}: ${event.error}`);
+        if (event.kind === "refused") refuse(new Error(`${pod.node} refused ${event.message}: ${event.error}`));
       },
     });
     channels.push(channel);
@@ -111,7 +116,7 @@ export async function startAmbitPair(
     });
   };
   const children: readonly [Child, Child] = [await start(0), await start(1)];
-  await Promise.all(channels.map((channel, hop) => untilReady(channel, children[hop])));
+  await Promise.all(channels.map((channel, hop) => Promise.race([untilReady(channel, children[hop]), refusals[hop]])));
   return {
     children,
     metrics: (hop) => {

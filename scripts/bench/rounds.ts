@@ -25,10 +25,15 @@ export interface Measurement {
   readonly figures: PairFigures;
 }
 
+/** Under a load that saturates it, a pair alone on its core gets more of it than this. */
+const UNDISTURBED = 0.9;
+
 interface Step {
   readonly name: string;
   readonly mode: Mode;
   readonly flags: Readonly<Record<string, number>>;
+  /** The proxies are meant to be the bottleneck. */
+  readonly saturates: boolean;
   /** How the figures of this step enter the table. */
   readonly table: (figures: PairFigures) => Readonly<Record<string, number | undefined>>;
 }
@@ -37,6 +42,7 @@ function steps({ seconds, megabytes }: RoundOptions): readonly Step[] {
   return [
     {
       name: "64 connections",
+      saturates: true,
       mode: "keepalive",
       flags: { connections: 64, seconds, warmup: 0.5 },
       table: (f) => ({
@@ -48,24 +54,28 @@ function steps({ seconds, megabytes }: RoundOptions): readonly Step[] {
     },
     {
       name: "1 connection",
+      saturates: false,
       mode: "keepalive",
       flags: { connections: 1, seconds, warmup: 0.5 },
       table: (f) => ({ rate1: f.requestsPerSecond, p50at1: f.p50Us, p99at1: f.p99Us }),
     },
     {
       name: "new connections",
+      saturates: true,
       mode: "newconn",
       flags: { connections: 16, seconds, warmup: 0.5 },
       table: (f) => ({ cpuPerConnection: f.cpuUsPerConnection }),
     },
     {
       name: "lone new connections",
+      saturates: false,
       mode: "newconn",
       flags: { connections: 1, seconds, warmup: 0.5 },
       table: (f) => ({ cpuPerLoneConnection: f.cpuUsPerConnection }),
     },
     {
       name: "bulk",
+      saturates: true,
       mode: "bulk",
       flags: { connections: 1, megabytes },
       table: (f) => ({ cpuPerGb: f.cpuSecondsPerGb }),
@@ -89,11 +99,20 @@ export async function runRounds(
   const take = async (target: Target, seq: number, step: Step): Promise<void> => {
     if (seq === 1) options.during?.(target, step.name);
     const figures = await target.measure(step.mode, step.flags);
+    if (step.saturates && (figures.coreShare ?? 1) < UNDISTURBED) {
+      const percent = Math.round((figures.coreShare ?? 0) * 100);
+      options.progress(`disturbed: ${target.name} had only ${percent} % of its core (${step.name}, round ${seq})`);
+    }
     record({ target: target.name, seq, step: step.name, figures });
     for (const [figure, value] of Object.entries(step.table(figures))) {
       if (value !== undefined) sample(target.name, figure, value);
     }
   };
+  const direct = await targets[0].measureDirect(options.seconds / 2);
+  record({ target: "none", seq: 0, step: "64 connections", figures: direct });
+  options.progress(
+    `generator and backend alone: ${Math.round(direct.requestsPerSecond ?? 0)} requests/s on their core`,
+  );
   for (const target of targets) await take(target, 0, idleStep(options.idleConnections));
   options.progress("memory measured; warming up");
   const warmUp = { ...steps(options)[0], name: "warm-up", table: () => ({}) };
@@ -115,6 +134,7 @@ export async function runRounds(
 function idleStep(connections: number): Step {
   return {
     name: "idle",
+    saturates: false,
     mode: "idle",
     flags: { connections, settle: 2 },
     table: (f) => ({ rssIdle: pairMb(f.rssBeforeKib), rss1000: pairMb(f.rssOpenKib) }),

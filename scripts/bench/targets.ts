@@ -36,14 +36,22 @@ export interface Target {
   /** Cipher suite of the tunnels, where the proxy tells. */
   readonly cipher: string | undefined;
   measure(mode: Mode, flags: Readonly<Record<string, string | number>>): Promise<PairFigures>;
+  /** Generator and backend in one pod, without proxies: what they can do. */
+  measureDirect(seconds: number): Promise<PairFigures>;
   close(): Promise<void>;
 }
 
-const commands: Readonly<Record<Exclude<TargetName, "envoy">, readonly string[]>> = {
-  "ambit-deno": [DENO, "run", "-A", join(ROOT, "mod.ts")],
-  "ambit-bun": [BUN, join(ROOT, "mod.ts")],
-  "ambit-compiled": [COMPILED],
-};
+/** How ambit is run, up to the role. A profile needs V8 to name its code for perf, which costs a little. */
+function ambitCommand(name: Exclude<TargetName, "envoy">, profile: boolean): readonly string[] {
+  switch (name) {
+    case "ambit-deno":
+      return [DENO, "run", "-A", ...(profile ? ["--v8-flags=--perf-basic-prof"] : []), join(ROOT, "mod.ts")];
+    case "ambit-bun":
+      return [BUN, join(ROOT, "mod.ts")];
+    case "ambit-compiled":
+      return [COMPILED];
+  }
+}
 
 /** Installs or builds what the targets need. Builds the binary anew: an old one would be measured for the sources. */
 export function prepare(names: readonly TargetName[]): void {
@@ -55,20 +63,20 @@ export function prepare(names: readonly TargetName[]): void {
 }
 
 /** Starts a pair with its pods and backend, and waits until a request through it is answered. */
-export async function startTarget(name: TargetName, directory: string): Promise<Target> {
+export async function startTarget(name: TargetName, directory: string, profile = false): Promise<Target> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const topology = await createTopology(directory, LOAD_CORE);
   await startBackend(topology, directory);
   const proxies = name === "envoy"
     ? await startEnvoy(topology, directory)
-    : await startAmbit(name, topology, directory);
+    : await startAmbit(ambitCommand(name, profile), topology, directory);
   const logFile = join(directory, "load.log");
-  const load = (mode: Mode, flags: Readonly<Record<string, string | number>>): Promise<string> => {
-    const target = `${SERVER_IP}:${APPLICATION_PORT}`;
-    const fixed = ["--mode", mode, "--target", target, "--pids", proxies.pids.join(","), "--json"];
+  const load = async (pod: number, flags: Readonly<Record<string, string | number>>): Promise<PairFigures> => {
     const given = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
     const script = join(ROOT, "scripts/bench/pair.ts");
-    return runToEnd([BUN, script, ...fixed, ...given], { core: LOAD_CORE, netnsPid: topology.client, logFile });
+    const fixed = ["--json", "--target", `${SERVER_IP}:${APPLICATION_PORT}`];
+    const output = await runToEnd([BUN, script, ...fixed, ...given], { core: LOAD_CORE, netnsPid: pod, logFile });
+    return JSON.parse(output) as PairFigures;
   };
   await untilAnswered(topology.client);
   return {
@@ -77,11 +85,12 @@ export async function startTarget(name: TargetName, directory: string): Promise<
     cipher: proxies.verify(),
     async measure(mode, flags) {
       try {
-        return JSON.parse(await load(mode, flags)) as PairFigures;
+        return await load(topology.client, { ...flags, mode, pids: proxies.pids.join(",") });
       } catch (error) {
         throw new Error(`${name}, ${mode}: ${error instanceof Error ? error.message : error} (logs in ${directory})`);
       }
     },
+    measureDirect: (seconds) => load(topology.server, { seconds }),
     async close() {
       await proxies.close();
       await topology.close();
@@ -121,11 +130,11 @@ async function startEnvoy(topology: Topology, directory: string): Promise<Proxie
 }
 
 async function startAmbit(
-  name: Exclude<TargetName, "envoy">,
+  command: readonly string[],
   topology: Topology,
   directory: string,
 ): Promise<Proxies> {
-  const pair = await startAmbitPair(commands[name], topology, directory, PROXY_CORE);
+  const pair = await startAmbitPair(command, topology, directory, PROXY_CORE);
   return {
     pids: pair.children.map((child) => child.pid),
     verify() {
@@ -134,7 +143,7 @@ async function startAmbit(
         if (
           !/^istio_tcp_connections_opened_total\{.*connection_security_policy="mutual_tls".*\} [1-9]/m.test(metrics)
         ) {
-          throw new Error(`${name}: the request did not go through a tunnel with mutual TLS at hop ${hop}`);
+          throw new Error(`ambit: the request did not go through a tunnel with mutual TLS at hop ${hop}`);
         }
       }
       return undefined;

@@ -3,6 +3,7 @@
  * in that vocabulary; this adds version, configuration, certificates and connections.
  */
 import type { RootSource, ZtunnelConfig } from "../cli/config.ts";
+import type { MeshDump } from "../mesh/config_dump.ts";
 import type { BuildInfo } from "../telemetry/build_info.ts";
 
 export interface CertificateInfo {
@@ -53,15 +54,8 @@ export interface PodState {
   readonly info: { readonly name: string; readonly namespace: string; readonly serviceAccount: string };
 }
 
-/** Mesh resources as the model projects them. */
-export interface MeshDump {
-  readonly workloads: readonly { readonly uid: string }[];
-  readonly services: readonly { readonly hostname: string; readonly namespace: string }[];
-  readonly policies: readonly { readonly namespace: string; readonly name: string }[];
-  readonly stagedServices: Readonly<Record<string, unknown>>;
-}
-
 export interface ConfigDumpInput {
+  /** Sorted already. */
   readonly mesh: MeshDump;
   /** What was given by file; also part of `mesh`. */
   readonly staticConfig: Pick<MeshDump, "workloads" | "services" | "policies">;
@@ -72,13 +66,13 @@ export interface ConfigDumpInput {
   readonly build: BuildInfo;
 }
 
-/** A plain object for `JSON.stringify`; lists are sorted, so that two dumps can be compared. */
+/** A plain object for `JSON.stringify`; certificates and pods are sorted, so that two dumps can be compared. */
 export function composeConfigDump(input: ConfigDumpInput): Record<string, unknown> {
   const { mesh, staticConfig, config, certificates, pods, build } = input;
   return {
-    workloads: sorted(mesh.workloads, (workload) => workload.uid),
-    services: sorted(mesh.services, (service) => `${service.hostname}/${service.namespace}`),
-    policies: sorted(mesh.policies, (policy) => `${policy.namespace}/${policy.name}`),
+    workloads: mesh.workloads,
+    services: mesh.services,
+    policies: mesh.policies,
     stagedServices: mesh.stagedServices,
     staticConfig,
     version: {

@@ -14,6 +14,8 @@ export type Command =
     /** Istio's own form of the waypoint carries flags meant for Envoy. */
     readonly tolerateUnknown: boolean;
   }
+  /** A small program of its own, with its own arguments. */
+  | { readonly kind: "tool"; readonly tool: "echo" | "local exec"; readonly rest: readonly string[] }
   | { readonly kind: "version" }
   | { readonly kind: "help" }
   /** Nothing was asked for. */
@@ -30,7 +32,7 @@ export interface Invocation {
 /** Roles as a person names them. */
 export const ROLE_NAMES = ["ztunnel", "cni", "waypoint", "local"] as const satisfies readonly RoleName[];
 
-const COMMANDS = [...ROLE_NAMES, "proxy", "install-cni", "version", "help"];
+const COMMANDS = [...ROLE_NAMES, "proxy", "install-cni", "echo", "version", "help"];
 
 /** @throws UsageError */
 export function selectCommand({ argv, programName, cniCommand }: Invocation): Command {
@@ -52,6 +54,10 @@ export function selectCommand({ argv, programName, cniCommand }: Invocation): Co
     case "version":
     case "--version":
       return { kind: "version" };
+    case "echo":
+      return { kind: "tool", tool: "echo", rest };
+    case "local":
+      return rest[0] === "exec" ? { kind: "tool", tool: "local exec", rest: rest.slice(1) } : role("local", rest);
     case "install-cni":
       return role("cni", rest);
     case "proxy":

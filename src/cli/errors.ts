@@ -8,11 +8,11 @@ export class UsageError extends Error {
 
 /**
  * The known name nearest to a mistyped one by edit distance, or undefined when none is near
- * enough (a third of the typed length, at least two edits) to be worth suggesting.
+ * enough (a third of the typed length, at least two edits, one for short names) to be suggested.
  */
 export function nearest(typed: string, known: Iterable<string>): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(typed.length / 3)) + 1;
+  let bestDistance = (typed.length <= 3 ? 1 : Math.max(2, Math.floor(typed.length / 3))) + 1;
   for (const name of known) {
     const distance = editDistance(typed, name, bestDistance);
     if (distance < bestDistance) {

@@ -13,6 +13,8 @@ Roles:
   local [mesh.yaml]   a mesh on this machine: control plane, CA and data plane, no cluster
 
 Other:
+  ambit local exec    runs a command in a pod of the mesh that is up
+  ambit echo          a small HTTP server that says who asked, for trying things out
   ambit version       what this is
   ambit ROLE --help   every flag of a role with its environment variable and default
   --role=ROLE         the same as naming the role first

@@ -40,8 +40,7 @@ export interface MainInput {
 export type Plan =
   | { readonly kind: "run"; readonly config: RoleConfig; readonly notes: readonly string[] }
   | { readonly kind: "print"; readonly text: string }
-  | { readonly kind: "usage" }
-  | { readonly kind: "version" };
+  | Extract<Command, { readonly kind: "usage" | "version" | "tool" }>;
 
 const HELP: Readonly<Record<typeof ROLE_NAMES[number], RoleHelp>> = {
   ztunnel: {
@@ -86,6 +85,10 @@ export async function main(input: MainInput): Promise<number> {
     case "version":
       input.out((await import("../roles/version.ts")).versionText());
       return 0;
+    case "tool":
+      return planned.tool === "echo"
+        ? await (await import("../roles/echo.ts")).runEcho(planned.rest)
+        : await (await import("../roles/local_exec.ts")).runLocalExec(planned.rest);
     case "run":
       for (const note of planned.notes) input.err(`ambit: ${note}\n`);
       try {
@@ -117,6 +120,7 @@ export async function plan(input: MainInput): Promise<Plan> {
       return { kind: "print", text: OVERVIEW };
     case "usage":
     case "version":
+    case "tool":
       return command;
     case "role":
       return await planRole(command, input);

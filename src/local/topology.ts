@@ -87,13 +87,28 @@ export class Topology {
     return this.#pod(uid).netns;
   }
 
-  /** Adds nodes and then pods, all at once: the cost is a few processes per namespace, side by side. */
+  /** Adds nodes and then pods, all at once: the cost is a few processes per namespace, side by side. All or nothing. */
   async add(nodes: readonly NodeSite[], pods: readonly PodSite[]): Promise<void> {
+    const taken = new Set([...this.#nodes.values(), ...this.#pods.values()].flatMap((place) => place.addresses));
+    for (const address of [...nodes, ...pods].flatMap((site) => site.addresses)) {
+      if (taken.has(address)) throw new Error(`the address ${address} is taken`);
+      taken.add(address);
+    }
+    try {
+      await this.#add(nodes, pods);
+    } catch (error) {
+      for (const { uid } of pods) await this.#removePod(uid, tryIp).catch(() => {});
+      for (const { name } of nodes) await this.#removeNode(name, tryIp).catch(() => {});
+      throw error;
+    }
+  }
+
+  async #add(nodes: readonly NodeSite[], pods: readonly PodSite[]): Promise<void> {
     for (const { name, addresses } of nodes) {
       this.#nodes.set(name, { netns: join(this.#directory, `node.${name}`), addresses, link: `n${++this.#links}` });
     }
     for (const { uid, name, namespace, node, addresses } of pods) {
-      const netns = join(this.#directory, `pod.${namespace}.${name}`);
+      const netns = join(this.#directory, `pod.${name}@${namespace}`);
       this.#pods.set(uid, { netns, addresses, node, link: `p${++this.#links}` });
     }
     const newNodes = new Set(nodes.map((node) => node.name));
@@ -113,35 +128,31 @@ export class Topology {
   }
 
   /** Takes a pod's wires and namespace away. Processes that still run in it keep a namespace without a network. */
-  async removePod(uid: string): Promise<void> {
+  removePod(uid: string): Promise<void> {
+    return this.#removePod(uid, ip);
+  }
+
+  /** Takes a node away; its pods must have been removed before. */
+  removeNode(name: string): Promise<void> {
+    return this.#removeNode(name, ip);
+  }
+
+  async #removePod(uid: string, run: typeof ip): Promise<void> {
     const pod = this.#pod(uid);
     this.#pods.delete(uid);
     await inParallel(
       [...this.#nodes].map(([name, node]) => () =>
-        ip(
-          node.netns,
-          name === pod.node
-            ? [`link del ${pod.link}`]
-            : pod.addresses.filter((address) => reaches(node, address)).map((address) => `route del ${address}`),
-        )
+        run(node.netns, name === pod.node ? [`link del ${pod.link}`] : unroute(node, pod))
       ),
     );
     await removeNetns(pod.netns);
   }
 
-  /** Takes a node away; its pods must have been removed before. */
-  async removeNode(name: string): Promise<void> {
+  async #removeNode(name: string, run: typeof ip): Promise<void> {
     const node = this.#node(name);
     this.#nodes.delete(name);
-    await tool(["ip", "link", "del", node.link]);
-    await inParallel(
-      [...this.#nodes.values()].map((other) => () =>
-        ip(
-          other.netns,
-          node.addresses.filter((address) => reaches(other, address)).map((address) => `route del ${address}`),
-        )
-      ),
-    );
+    await run("/proc/self/ns/net", [`link del ${node.link}`]);
+    await inParallel([...this.#nodes.values()].map((other) => () => run(other.netns, unroute(other, node))));
     await removeNetns(node.netns);
   }
 
@@ -205,6 +216,10 @@ function routeByNode(self: Place, pod: PodPlace, via: Place): string[] {
   });
 }
 
+function unroute(from: Place, { addresses }: Place): string[] {
+  return addresses.filter((address) => reaches(from, address)).map((address) => `route del ${address}`);
+}
+
 function podBatch(pod: PodPlace, node: Place): string[] {
   const batch = ["link set eth0 up", ...pod.addresses.map((address) => `addr add ${address} dev eth0 nodad`)];
   for (const address of node.addresses) {
@@ -245,6 +260,11 @@ async function ip(netns: string, batch: readonly string[]): Promise<void> {
   if (batch.length === 0) return;
   const { code, stderr } = await runToolIn(netns, ["ip", "-batch", "-"], lines(batch));
   if (code !== 0) throw new Error(`cannot set up the network of ${netns}: ${stderr.trim()}`);
+}
+
+/** Does what can be done of the batch. */
+async function tryIp(netns: string, batch: readonly string[]): Promise<void> {
+  await runToolIn(netns, ["ip", "-force", "-batch", "-"], lines(batch));
 }
 
 function lines(commands: readonly string[]): string {

@@ -2,9 +2,13 @@
 export * from "./types.ts";
 export * from "./defaults.ts";
 export * from "./ip.ts";
+export * from "./socket_address.ts";
 export * from "./spiffe.ts";
 export { parseResources, type ParseResult, type ResourceError } from "./parse.ts";
-export { type Address, type ChangeSet, type MeshChange, MeshStore, type MeshView } from "./store.ts";
+export { type ChangeSet, type LocalPod, type MeshChange, MeshStore } from "./store.ts";
+export type { Address, EndpointEntry, EndpointSet, GatewayTarget, MeshView } from "./view.ts";
+export type { WorkloadPolicies } from "./policy_index.ts";
+export type { MeshDump } from "./config_dump.ts";
 export { type Closure, closureFor } from "./closure.ts";
 export { type Outbound, type OutboundRequest, resolveOutbound } from "./resolve.ts";
 export { type Inbound, type InboundRequest, resolveInbound } from "./inbound.ts";

@@ -4,7 +4,7 @@
  */
 import process from "node:process";
 import { EINTR, SystemError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
+import { errnoWord, libc } from "./libc.ts";
 
 export const EPOLLIN = 0x1;
 export const EPOLLOUT = 0x4;
@@ -37,7 +37,7 @@ export class Epoll {
 
   constructor() {
     this.#fd = libc.epoll_create1(EPOLL_CLOEXEC);
-    if (this.#fd < 0) throw new SystemError("cannot create an epoll set", errno());
+    if (this.#fd < 0) throw new SystemError("cannot create an epoll set", errnoWord[0]);
   }
 
   /** 0, or `-errno`: ENOSPC and ENOMEM are limits a caller must survive. */
@@ -57,7 +57,7 @@ export class Epoll {
   wait(timeoutMs: number): number {
     const n = libc.epoll_wait(this.#fd, this.#eventBytes, EVENTS_PER_WAIT, timeoutMs);
     if (n >= 0) return n;
-    const code = errno();
+    const code = errnoWord[0];
     if (code === EINTR) return 0;
     throw new SystemError("epoll_wait", code);
   }
@@ -82,7 +82,7 @@ export class Epoll {
     this.#control[0] = mask;
     this.#control[DATA_WORD] = fd;
     this.#control[DATA_WORD + 1] = generation;
-    return libc.epoll_ctl(this.#fd, operation, fd, this.#controlBytes) < 0 ? -errno() : 0;
+    return libc.epoll_ctl(this.#fd, operation, fd, this.#controlBytes) < 0 ? -errnoWord[0] : 0;
   }
 }
 
@@ -92,7 +92,7 @@ const one = new Uint8Array(new BigUint64Array([1n]).buffer);
 /** A wake-up counter that one thread waits on and any thread of the process may raise by `signalEventFd`. */
 export function createEventFd(): number {
   const fd = libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (fd < 0) throw new SystemError("cannot create an eventfd", errno());
+  if (fd < 0) throw new SystemError("cannot create an eventfd", errnoWord[0]);
   return fd;
 }
 

@@ -5,7 +5,7 @@
  * Every function returns a value below zero, `-errno`, on failure and never throws for a network outcome.
  * Descriptors are close-on-exec and non-blocking, and belong to exactly one owner.
  */
-import { errno, libc } from "./libc.ts";
+import { errnoWord, libc } from "./libc.ts";
 import { AF_INET6, decodeSockaddr, encodeSockaddr, type SocketAddress } from "./sockaddr.ts";
 
 export const SOCK_STREAM = 1;
@@ -46,34 +46,32 @@ const addressLengthBytes = new Uint8Array(addressLength.buffer);
 const optionWord = new Int32Array(2);
 const optionBytes = new Uint8Array(optionWord.buffer);
 
-function result(value: number): number {
-  return value < 0 ? -errno() : value;
-}
-
 /** `socket(family, SOCK_STREAM)`; the descriptor lies in the network namespace the thread is in. */
 export function createTcpSocket(family: number): number {
-  return result(libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  return fd < 0 ? -errnoWord[0] : fd;
 }
 
 export function bindSocket(fd: number, ip: string, port: number, family: number): number {
   const address = encodeSockaddr(ip, port, family);
-  return result(libc.bind(fd, address, address.length));
+  return libc.bind(fd, address, address.length) < 0 ? -errnoWord[0] : 0;
 }
 
 export function listenSocket(fd: number, backlog: number): number {
-  return result(libc.listen(fd, backlog));
+  return libc.listen(fd, backlog) < 0 ? -errnoWord[0] : 0;
 }
 
 /** Starts a connection: 0 or `-EINPROGRESS` when it is on its way. */
 export function connectSocket(fd: number, ip: string, port: number, family: number): number {
   const address = encodeSockaddr(ip, port, family);
-  return result(libc.connect(fd, address, address.length));
+  return libc.connect(fd, address, address.length) < 0 ? -errnoWord[0] : 0;
 }
 
 /** The next connection of a listener; its peer is read by `acceptedPeer()` before any further call. */
 export function acceptSocket(listener: number): number {
   addressLength[0] = addressBytes.length;
-  return result(libc.accept4(listener, addressBytes, addressLengthBytes, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  const fd = libc.accept4(listener, addressBytes, addressLengthBytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  return fd < 0 ? -errnoWord[0] : fd;
 }
 
 /** The peer of the connection `acceptSocket` just returned. */
@@ -107,13 +105,13 @@ export function originalDestination(fd: number): SocketAddress | undefined {
 /** Takes and clears the pending error of a socket: 0, or the errno of a failed connect. */
 export function takeSocketError(fd: number): number {
   addressLength[0] = 4;
-  if (libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, optionBytes, addressLengthBytes) < 0) return errno();
+  if (libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, optionBytes, addressLengthBytes) < 0) return errnoWord[0];
   return optionWord[0];
 }
 
 function setOption(fd: number, level: number, option: number, value: number): number {
   optionWord[0] = value;
-  return result(libc.setsockopt(fd, level, option, optionBytes, 4));
+  return libc.setsockopt(fd, level, option, optionBytes, 4) < 0 ? -errnoWord[0] : 0;
 }
 
 export function setNoDelay(fd: number): number {
@@ -163,7 +161,7 @@ export function setUserTimeout(fd: number, milliseconds: number): number {
 export function setResetOnClose(fd: number): number {
   optionWord[0] = 1;
   optionWord[1] = 0;
-  return result(libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, optionBytes, 8));
+  return libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, optionBytes, 8) < 0 ? -errnoWord[0] : 0;
 }
 
 /** Lets a listener accept connections to addresses that are not its own. Needs NET_ADMIN. */
@@ -186,18 +184,18 @@ export function bindForeignSource(fd: number, ip: string, family: number): numbe
 /** Receives into `bytes[start, end)`: the count, 0 at end of stream, or `-errno`. */
 export function receive(fd: number, bytes: Uint8Array, start: number, end: number): number {
   const n = libc.recv(fd, start === 0 ? bytes : bytes.subarray(start), end - start, 0);
-  return n < 0 ? -errno() : n;
+  return n < 0 ? -errnoWord[0] : n;
 }
 
 /** Sends `bytes[start, end)`: the count the kernel took, or `-errno`. Never raises SIGPIPE. */
 export function send(fd: number, bytes: Uint8Array, start: number, end: number): number {
   const n = libc.send(fd, start === 0 ? bytes : bytes.subarray(start), end - start, MSG_NOSIGNAL);
-  return n < 0 ? -errno() : n;
+  return n < 0 ? -errnoWord[0] : n;
 }
 
 /** Ends the sending half: the peer reads end of stream, and may go on sending. */
 export function shutdownWrite(fd: number): number {
-  return result(libc.shutdown(fd, SHUT_WR));
+  return libc.shutdown(fd, SHUT_WR) < 0 ? -errnoWord[0] : 0;
 }
 
 export function closeDescriptor(fd: number): void {

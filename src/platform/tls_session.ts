@@ -3,7 +3,7 @@
  *
  * The session does not own the descriptor. After `free` no method may be called.
  */
-import { errno } from "./libc.ts";
+import { errnoWord } from "./libc.ts";
 import { crypto, readText, ssl, takeErrors, verifyErrorText } from "./openssl.ts";
 import type { Pointer } from "./runtime.ts";
 import { runtime } from "./runtime.ts";
@@ -151,7 +151,7 @@ export class TlsSession {
 
   /** Classifies a result that is not success. The error queue was empty before the call: each failure empties it. */
   #outcome(n: number): number {
-    const code = errno();
+    const code = errnoWord[0];
     const kind = ssl.SSL_get_error(this.#ssl, n);
     if (kind === SSL_ERROR_WANT_READ) return TLS_WANT_READ;
     if (kind === SSL_ERROR_WANT_WRITE) return TLS_WANT_WRITE;

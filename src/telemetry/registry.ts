@@ -32,7 +32,7 @@ export interface Family {
 }
 
 /** What changed in a registry since its last snapshot; can be posted to another thread. */
-export interface RegistrySnapshot {
+export interface MetricsSnapshot {
   /** Names the thread, and anew when that is replaced. */
   readonly source: string;
   readonly defined: readonly {
@@ -160,7 +160,7 @@ export class Registry {
   }
 
   /** Everything that changed since the last call. Evicted series that nobody holds go with it. */
-  snapshot(source: string): RegistrySnapshot {
+  snapshot(source: string): MetricsSnapshot {
     const defined: { slot: Slot; family: string; labels: string; owners: readonly string[] }[] = [];
     for (const series of this.#series.values()) {
       if (series.announced) continue;
@@ -196,7 +196,7 @@ export class Registry {
    * Adds another registry's changes to this one. Snapshots of one source come in the order they were made.
    * @throws Error for an unknown family: both sides must register the same.
    */
-  merge(snapshot: RegistrySnapshot): void {
+  merge(snapshot: MetricsSnapshot): void {
     let source = this.#sources.get(snapshot.source);
     if (source === undefined) {
       source = { slots: new Map(), gauges: new Map() };

@@ -123,7 +123,7 @@ function readPods(
     const namespace = reader.name(fields, "namespace", path, "default");
     const serviceAccount = reader.name(fields, "serviceAccount", path, "default");
     const nodeName = reader.name(fields, "node", path);
-    claim(reader, names, `${namespace}/${name}`, [...path, "name"], `pod ${namespace}/${name}`);
+    claim(reader, names, name && `${namespace}/${name}`, [...path, "name"], `pod ${namespace}/${name}`);
     const node = nodes.find((node) => node.name === nodeName);
     if (node === undefined && nodeName !== "") {
       const known = nodes.map((node) => node.name).join(", ");
@@ -165,7 +165,7 @@ function readPods(
 }
 
 function claim(reader: FieldReader, seen: Set<string>, key: string, path: SourcePath, what: string): void {
-  if (seen.has(key)) reader.fail(path, `${what} is there twice`);
+  if (key !== "" && seen.has(key)) reader.fail(path, `${what} is there twice`);
   seen.add(key);
 }
 

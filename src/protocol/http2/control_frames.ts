@@ -19,6 +19,8 @@ import { after } from "./timers.ts";
 
 /** No peer sends more than a dozen; nghttp2 draws the same line. */
 export const MAX_SETTINGS_BYTES = 32 * 6;
+/** What is kept of the peer's explanation in GOAWAY. */
+const MAX_DEBUG_BYTES = 256;
 /** A setting may make every stream's window move: that many streams cost as much as one more frame. */
 const STREAMS_PER_COST = 32;
 
@@ -42,8 +44,9 @@ export function onSettings<U>(
 ): void {
   if (!session.chargeOverhead(1 + Math.floor(session.streams.size / STREAMS_PER_COST), "SETTINGS")) return;
   // What a server does not limit in its first SETTINGS it does not limit at all.
-  if (session.timers.peerSettingsBy !== 0) session.peerMaxConcurrent = MAX_WINDOW_BYTES;
-  session.timers.peerSettingsBy = 0;
+  if (!session.settingsSeen) session.peerMaxConcurrent = MAX_WINDOW_BYTES;
+  session.settingsSeen = true;
+  session.timers.peerSettingsBy = Infinity;
   for (let pos = start; pos < end; pos += 6) {
     applySetting(session, sender, bytes[pos] << 8 | bytes[pos + 1], readUint32(bytes, pos + 2));
     if (session.failed) return;
@@ -97,11 +100,12 @@ function applySetting<U>(session: Session<U>, sender: Sender<U>, id: number, val
 
 /** The peer has our SETTINGS: a smaller window than the RFC's applies from here on. */
 export function onSettingsAck<U>(session: Session<U>): void {
-  if (session.timers.settingsAckBy === 0) {
+  if (session.settingsAcked) {
     session.chargeOverhead(1, "SETTINGS acknowledgements");
     return;
   }
-  session.timers.settingsAckBy = 0;
+  session.settingsAcked = true;
+  session.timers.settingsAckBy = Infinity;
   const delta = session.options.initialWindowBytes - session.recvInitialWindow;
   session.recvInitialWindow = session.options.initialWindowBytes;
   if (delta === 0) return;
@@ -139,8 +143,9 @@ export function onGoaway<U>(session: Session<U>, bytes: Uint8Array, start: numbe
   if (!session.chargeOverhead(1, "GOAWAY")) return;
   const lastId = readUint31(bytes, start);
   const code = readUint32(bytes, start + 4);
+  const debugEnd = Math.min(end, start + 8 + MAX_DEBUG_BYTES);
   let debug = "";
-  for (let pos = start + 8; pos < end; pos++) debug += String.fromCharCode(bytes[pos]);
+  for (let pos = start + 8; pos < debugEnd; pos++) debug += String.fromCharCode(bytes[pos]);
   session.peerLeaving = true;
   session.handlers.goaway(lastId, code, debug);
   if (!session.isServer) {

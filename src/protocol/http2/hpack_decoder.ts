@@ -6,7 +6,13 @@
  */
 import { Buffer } from "node:buffer";
 import { kindOfField, kindOfName } from "./field_kind.ts";
-import { DEFAULT_TABLE_BYTES, ENTRY_OVERHEAD_BYTES, STATIC_COUNT, STATIC_NAMES, STATIC_VALUES } from "./hpack_static.ts";
+import {
+  DEFAULT_TABLE_BYTES,
+  ENTRY_OVERHEAD_BYTES,
+  STATIC_COUNT,
+  STATIC_NAMES,
+  STATIC_VALUES,
+} from "./hpack_static.ts";
 import { huffmanDecode, huffmanDecodedBound } from "./huffman.ts";
 
 export interface FieldSink {

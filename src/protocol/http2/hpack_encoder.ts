@@ -6,7 +6,13 @@
  * a shared table would let one client guess another's (RFC 7541 7.1).
  */
 import type { Fields } from "./types.ts";
-import { DEFAULT_TABLE_BYTES, ENTRY_OVERHEAD_BYTES, STATIC_COUNT, STATIC_NAMES, STATIC_VALUES } from "./hpack_static.ts";
+import {
+  DEFAULT_TABLE_BYTES,
+  ENTRY_OVERHEAD_BYTES,
+  STATIC_COUNT,
+  STATIC_NAMES,
+  STATIC_VALUES,
+} from "./hpack_static.ts";
 import { huffmanEncode, huffmanEncodedLength } from "./huffman.ts";
 
 /** Fields that authenticate somebody. */

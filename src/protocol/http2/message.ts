@@ -117,7 +117,9 @@ export class Message implements FieldSink {
         break;
       case FieldKind.CONTENT_LENGTH: {
         const length = Number(value);
-        if (this.contentLength >= 0 && this.contentLength !== length) this.#malformed ||= "content-length contradicts itself";
+        if (this.contentLength >= 0 && this.contentLength !== length) {
+          this.#malformed ||= "content-length contradicts itself";
+        }
         this.contentLength = length;
         break;
       }

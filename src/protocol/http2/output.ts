@@ -16,6 +16,8 @@ export class Output {
   start = 0;
   end = 0;
   readonly #pool: BufferPool;
+  /** What recent bursts needed, halving with each: the next one starts at that size and need not grow. */
+  #expected = FIRST_BYTES;
   /** Bytes ever taken by the transport. */
   #sentTotal = 0;
   /** Replies queued since `#mark` was set, and those queued before it that may still be here. */
@@ -38,7 +40,7 @@ export class Output {
       // Moving at most as much as was sent since the last move keeps the cost of moving below that of sending.
       this.bytes.copyWithin(0, this.start, this.end);
     } else {
-      const larger = this.#pool.take(Math.max(queued + bytes, 2 * queued, FIRST_BYTES));
+      const larger = this.#pool.take(Math.max(queued + bytes, 2 * queued, this.#expected));
       if (queued > 0) larger.set(this.bytes.subarray(this.start, this.end));
       if (this.bytes.length > 0) this.#pool.give(this.bytes);
       this.bytes = larger;
@@ -63,6 +65,7 @@ export class Output {
   release(): void {
     if (this.start < this.end || this.bytes.length === 0) return;
     const empty = this.bytes;
+    this.#expected = Math.max(FIRST_BYTES, this.end, this.#expected >>> 1);
     this.bytes = NOTHING;
     this.start = 0;
     this.end = 0;

@@ -4,7 +4,14 @@
  * A stream that could not send waits in one of two places: for its own window (STARVED), or in the queue for
  * the connection's window and room in the output. Each wait ends with one `writable`.
  */
-import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType, MAX_WINDOW_BYTES } from "./constants.ts";
+import {
+  DEFAULT_MAX_FRAME_BYTES,
+  ErrorCode,
+  Flag,
+  FRAME_HEADER_BYTES,
+  FrameType,
+  MAX_WINDOW_BYTES,
+} from "./constants.ts";
 import { writeFrameHeader } from "./output.ts";
 import type { Session } from "./session.ts";
 import { type Http2Stream, StreamFlag } from "./stream.ts";
@@ -132,8 +139,9 @@ export class Sender<U> {
     let next = Infinity;
     for (const stream of [...session.streams.values()]) {
       if ((stream.flags & StreamFlag.BLOCKED) === 0) continue;
-      if (stream.blockedAtMs <= oldest) session.streamError(stream, ErrorCode.CANCEL, "the peer's window stayed closed");
-      else next = Math.min(next, session.startMs + stream.blockedAtMs + this.#stallMs);
+      if (stream.blockedAtMs <= oldest) {
+        session.streamError(stream, ErrorCode.CANCEL, "the peer's window stayed closed");
+      } else next = Math.min(next, session.startMs + stream.blockedAtMs + this.#stallMs);
     }
     if (!session.failed) session.timers.stallCheckAt = next;
   }

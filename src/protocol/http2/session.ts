@@ -54,6 +54,9 @@ export class Session<U> {
   peerInitialWindow = DEFAULT_WINDOW_BYTES;
   peerMaxConcurrent = ASSUMED_MAX_CONCURRENT;
   peerConnectProtocol = false;
+  /** The peer's first SETTINGS came; it acknowledged ours. */
+  settingsSeen = false;
+  settingsAcked = false;
 
   /** Highest stream id the peer opened (server), and this end opened (client). */
   lastPeerId = 0;
@@ -63,6 +66,8 @@ export class Session<U> {
   failedWith = -1;
   /** Why the last stream or connection error happened, for a log line. */
   lastFault = "";
+  /** Called once when the connection ends, before anyone is told: nothing more may be read. */
+  onEnd: () => void = () => {};
   #finalId = 0;
   #drained = false;
   readonly #overhead: Budget;
@@ -290,6 +295,7 @@ export class Session<U> {
     if (this.failed) return;
     this.failedWith = code;
     this.lastFault = reason;
+    this.onEnd();
     this.timers.clear();
     if (announce) {
       const last = this.leaving === Leaving.FINAL ? this.#finalId : this.lastPeerId;

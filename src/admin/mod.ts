@@ -1,0 +1,19 @@
+/** The three HTTP servers of a role: readiness, metrics, admin. What they show comes in as arguments. */
+export { createAdminApp } from "./admin.ts";
+export type { AdminControl, LogControl } from "./admin.ts";
+export { composeConfigDump } from "./config_dump.ts";
+export type {
+  CertificateInfo,
+  CertificateState,
+  ConfigDumpInput,
+  IdentityCertificate,
+  InboundConnection,
+  OutboundConnection,
+  PodState,
+} from "./config_dump.ts";
+export { createMetricsApp } from "./metrics.ts";
+export type { MetricsSource } from "./metrics.ts";
+export { createReadinessApp, Readiness } from "./readiness.ts";
+export type { ReadinessTask } from "./readiness.ts";
+export { listen } from "./server.ts";
+export type { App, HttpServer } from "./server.ts";

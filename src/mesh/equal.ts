@@ -1,0 +1,22 @@
+/** Structural equality of plain data. A property that is absent equals one that is undefined; key order does not matter. */
+export function sameData(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  if (Array.isArray(a)) {
+    if (!Array.isArray(b) || a.length !== b.length) return false;
+    for (let i = 0; i < a.length; i++) {
+      if (!sameData(a[i], b[i])) return false;
+    }
+    return true;
+  }
+  if (Array.isArray(b)) return false;
+  const left = a as Readonly<Record<string, unknown>>;
+  const right = b as Readonly<Record<string, unknown>>;
+  for (const key in left) {
+    if (!sameData(left[key], right[key])) return false;
+  }
+  for (const key in right) {
+    if (right[key] !== undefined && left[key] === undefined) return false;
+  }
+  return true;
+}

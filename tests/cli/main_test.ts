@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { main, plan } from "../../src/cli/main.ts";
+import type { MainInput } from "../../src/cli/main.ts";
+import { localOptions } from "../../src/cli/role_options.ts";
+import { ztunnelOptions } from "../../src/cli/ztunnel_options.ts";
+
+function input(argv: string[], env: Record<string, string> = {}, programName = "ambit") {
+  const output = { out: "", err: "" };
+  const value: MainInput = {
+    argv,
+    env,
+    programName,
+    host: {
+      cpus: 4,
+      exists: () => false,
+      readText: () => undefined,
+      loadYaml: () => Promise.reject(new Error("yaml")),
+    },
+    out: (text) => output.out += text,
+    err: (text) => output.err += text,
+  };
+  return { value, output };
+}
+
+async function run(argv: string[], env?: Record<string, string>, programName?: string) {
+  const { value, output } = input(argv, env, programName);
+  return { code: await main(value), ...output };
+}
+
+test("main: --help of a role lists every flag with its variable and default", async () => {
+  for (const [role, table] of [["ztunnel", ztunnelOptions], ["local", localOptions]] as const) {
+    const { code, out } = await run([role, "--help"]);
+    assert.equal(code, 0);
+    for (const option of Object.values(table)) {
+      assert.ok(out.includes(`  --${option.flag}=`), option.flag);
+      if ("envPrefix" in option) assert.ok(out.includes(`env ${option.envPrefix}<NAME>`), option.flag);
+      else {
+        for (const name of option.env) assert.ok(out.includes(name), name);
+        const flat = out.replaceAll(/\s+/g, " ");
+        assert.ok(
+          flat.includes(option.fallbackText === "" ? "no default" : `default ${option.fallbackText}`),
+          option.flag,
+        );
+      }
+    }
+  }
+});
+
+test("main: wrong usage ends with 2 and one line that says what is wrong", async () => {
+  for (
+    const [argv, env, text] of [
+      [["ztunnel", "--proxy-mod=x"], {}, 'ambit: unknown flag "--proxy-mod": did you mean --proxy-mode?\n'],
+      [["ztunnel", "extra"], {}, 'ambit: unexpected argument "extra": ztunnel takes only flags\n'],
+      [["local", "a", "b"], {}, 'ambit: unexpected argument "b": local takes one file\n'],
+      [["ztunnel"], { IPV6_ENABLED: "1" }, 'ambit: environment variable IPV6_ENABLED: "1" must be true or false\n'],
+      [["nothing"], {}, undefined],
+    ] as const
+  ) {
+    const { code, out, err } = await run([...argv], env);
+    assert.equal(code, 2);
+    assert.equal(out, "");
+    if (text !== undefined) assert.equal(err, text);
+    assert.equal(err.split("\n").length, 2);
+  }
+});
+
+test("main: no arguments show the overview on stderr and end with 2", async () => {
+  const { code, out, err } = await run([]);
+  assert.equal(code, 2);
+  assert.equal(out, "");
+  assert.match(err, /Usage: ambit ROLE/);
+});
+
+test("main: version and --help end with 0", async () => {
+  assert.match((await run(["version"])).out, /^ambit [0-9]+\.[0-9]+\.[0-9]+ \(.*linux\/(x64|arm64)\)\n$/);
+  assert.match((await run(["--help"])).out, /local \[mesh\.yaml\]/);
+});
+
+test("main: roles that are not built yet say so and end with 1", async () => {
+  for (const [argv, role] of [[["cni"], "cni"], [["waypoint"], "waypoint"]] as const) {
+    const { code, err } = await run([...argv]);
+    assert.equal(code, 1);
+    assert.equal(err, `ambit: this build does not contain the role ${role} yet\n`);
+  }
+  assert.match((await run([], { CNI_COMMAND: "ADD" })).err, /role cni-plugin yet/);
+});
+
+test("main: Istio's own form of the waypoint may carry Envoy's flags", async () => {
+  const argv = "proxy waypoint --domain d.svc --serviceCluster sa.d --proxyLogLevel warning --newFlag x --log_as_json";
+  const planned = await plan(input(argv.split(" ")).value);
+  assert.ok(planned.kind === "run" && planned.config.role === "waypoint");
+  assert.deepEqual(planned.config, {
+    role: "waypoint",
+    domain: "d.svc",
+    serviceCluster: "sa.d",
+    log: { filter: "info", format: "json" },
+  });
+  assert.deepEqual(planned.notes, ['ignoring unknown flag "--newFlag"']);
+});
+
+test("main: local takes a file and the log of every role is configurable", async () => {
+  const planned = await plan(input(["local", "m.yaml", "--workers=50%", "--log-level", "debug"]).value);
+  assert.ok(planned.kind === "run");
+  assert.deepEqual(planned.config, {
+    role: "local",
+    meshFile: "m.yaml",
+    stateDir: undefined,
+    workers: 2,
+    log: { filter: "debug", format: "plain" },
+  });
+  const cni = await plan(input(["install-cni", "--log_output_level=default:warn,cni-plugin:debug"]).value);
+  assert.ok(cni.kind === "run" && cni.config.role === "cni");
+  assert.equal(cni.config.log.filter, "warn,cni-plugin=debug");
+});
+
+test("main: a ztunnel without PROXY_CONFIG and mesh file does not load the YAML parser", async () => {
+  const planned = await plan(input(["proxy", "ztunnel"]).value);
+  assert.ok(planned.kind === "run" && planned.config.role === "ztunnel");
+  assert.equal(planned.config.proxyArgs, "proxy ztunnel");
+});

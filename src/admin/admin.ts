@@ -11,7 +11,7 @@ export interface LogControl {
 
 export interface AdminControl {
   /** The whole dump as a plain object; sorted and in Istio's vocabulary. */
-  configDump(): unknown;
+  configDump(): unknown | Promise<unknown>;
   readonly log: LogControl;
   /** Begins a graceful stop. */
   shutdown(): void;
@@ -34,8 +34,8 @@ const PAGES = [
 export function createAdminApp(control: AdminControl): Hono {
   const app = createApp();
   app.all("/", (c) => c.html(DASHBOARD));
-  app.all("/config_dump", (c) => {
-    const text = JSON.stringify(control.configDump(), null, 2);
+  app.all("/config_dump", async (c) => {
+    const text = JSON.stringify(await control.configDump(), null, 2);
     return c.body(text, 200, { "content-type": "application/json" });
   });
   app.all("/logging", (c) => {

@@ -18,6 +18,7 @@ import {
   localOptions,
   waypointOptions,
 } from "./role_options.ts";
+import { checkRuntimeEnvironment } from "./runtime_guard.ts";
 import { buildZtunnelConfig } from "./ztunnel_config.ts";
 import type { Host } from "./ztunnel_config.ts";
 import { ztunnelOptions } from "./ztunnel_options.ts";
@@ -135,7 +136,10 @@ async function planRole(command: Extract<Command, { kind: "role" }>, input: Main
   if (role !== "local" && parsed.positionals.length > 0) {
     throw new UsageError(`unexpected argument ${JSON.stringify(parsed.positionals[0])}: ${role} takes only flags`);
   }
-  const notes = parsed.ignored.map((flag) => `ignoring unknown flag ${JSON.stringify(flag)}`);
+  const notes = [
+    ...checkRuntimeEnvironment(input.env),
+    ...parsed.ignored.map((flag) => `ignoring unknown flag ${JSON.stringify(flag)}`),
+  ];
   return { kind: "run", config: await buildConfig(role, parsed, input), notes };
 }
 

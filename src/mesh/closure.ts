@@ -10,7 +10,6 @@ import {
   type MeshResources,
   networkAddress,
   type Service,
-  serviceKey,
   type ServiceKey,
   type Workload,
   type WorkloadUid,
@@ -137,7 +136,7 @@ class Cut {
       for (const service of services) this.endpoints(service, followGateways);
       return;
     }
-    this.token(`s:${serviceKey(target.namespace, target.hostname)}`);
+    // Also tells when a service of that name appears.
     this.token(`h:${target.hostname}`);
     const service = this.#store.serviceByKey(target.key);
     if (service !== undefined) {

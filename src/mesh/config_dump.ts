@@ -37,9 +37,7 @@ export function dumpWorkload(workload: Workload): Json {
     ...optional("hostname", workload.hostname),
     ...optional("node", workload.node),
     ...optional("nativeTunnel", workload.nativeTunnel),
-    ...(tunnel === undefined
-      ? {}
-      : { applicationTunnel: { protocol: tunnel.protocol, port: tunnel.port ?? null } }),
+    ...(tunnel === undefined ? {} : { applicationTunnel: { protocol: tunnel.protocol, port: tunnel.port ?? null } }),
     ...optional("authorizationPolicies", workload.authorizationPolicies),
     status: workload.status,
     clusterId: workload.clusterId,

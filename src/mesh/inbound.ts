@@ -160,7 +160,7 @@ function mayAsk(view: MeshView, request: InboundRequest, ip: string): boolean {
   for (const gateway of gateways) {
     if (gateway === undefined) continue;
     for (const member of gatewayMembers(view, gateway, undefined)) {
-      if (member.uid === workload.uid) return true;
+      if (member.uid === workload.uid || member.workloadIps.includes(localIp)) return true;
     }
   }
   return false;

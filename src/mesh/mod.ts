@@ -2,22 +2,33 @@
 export * from "./types.ts";
 export * from "./defaults.ts";
 export * from "./ip.ts";
+export * from "./ports.ts";
 export * from "./socket_address.ts";
 export * from "./spiffe.ts";
-export { parseResources, type ParseResult, type ResourceError } from "./parse.ts";
+export { parseMesh, type ParseResult, type ResourceError } from "./parse.ts";
 export { type ChangeSet, type LocalPod, type MeshChange, MeshStore } from "./store.ts";
 export type { Address, EndpointEntry, EndpointSet, GatewayTarget, MeshView } from "./view.ts";
 export type { WorkloadPolicies } from "./policy_index.ts";
 export type { MeshDump } from "./config_dump.ts";
-export { type Closure, closureFor } from "./closure.ts";
-export { type Outbound, type OutboundRequest, resolveOutbound } from "./resolve.ts";
-export { type Inbound, type InboundRequest, resolveInbound } from "./inbound.ts";
+export { type Closure, closureFor, closureForHostname, closureForWorkload } from "./closure.ts";
+export { type Outbound, type OutboundRequest, type RefusalCode, type Refused, resolveOutbound } from "./resolve.ts";
+export type { Random } from "./balance.ts";
+export {
+  describeAuthority,
+  type Inbound,
+  type InboundRequest,
+  inboundService,
+  type RejectionCode,
+  resolveInbound,
+} from "./inbound.ts";
 export {
   authorize,
   type CompiledPolicies,
   compilePolicies,
   type ConnectionFacts,
+  type DenialKind,
   type DryRun,
+  type PolicyRule,
   type Verdict,
 } from "./authorize/mod.ts";
 export * from "./labels.ts";

@@ -5,19 +5,11 @@
  */
 import { balance, type BalanceMode, pickByWeight, type Random, runningSums } from "./balance.ts";
 import { isIpv6 } from "./ip.ts";
+import { HBONE_PORT } from "./ports.ts";
 import { formatSocketAddress } from "./socket_address.ts";
 import { identityOf } from "./spiffe.ts";
-import {
-  type GatewayAddress,
-  keyOfService,
-  type Service,
-  type SocketAddress,
-  type Workload,
-} from "./types.ts";
+import { type GatewayAddress, keyOfService, type Service, type SocketAddress, type Workload } from "./types.ts";
 import { gatewayTarget, gatewayWorkloads, type MeshView } from "./view.ts";
-
-/** Where a pod's proxy takes HBONE. */
-export const HBONE_PORT = 15008;
 
 export interface OutboundRequest {
   /** The client's network. */
@@ -211,16 +203,22 @@ function throughGateway(context: Context, remote: Upstream, service: Service | u
 
 function direct(context: Context, upstream: Upstream): Outbound {
   const { workload, port, service } = upstream;
-  return withIp(context, upstream, context.request.target.ip, service, (ip) =>
-    workload.protocol === "TCP" ? { kind: "tcp", to: { ip, port }, workload, service } : {
-      kind: "hbone",
-      via: "direct",
-      tunnelTo: { ip, port: HBONE_PORT },
-      authority: formatSocketAddress({ ip, port }),
-      expectedIdentities: identitiesOf(upstream),
-      workload,
-      service,
-    });
+  return withIp(
+    context,
+    upstream,
+    context.request.target.ip,
+    service,
+    (ip) =>
+      workload.protocol === "TCP" ? { kind: "tcp", to: { ip, port }, workload, service } : {
+        kind: "hbone",
+        via: "direct",
+        tunnelTo: { ip, port: HBONE_PORT },
+        authority: formatSocketAddress({ ip, port }),
+        expectedIdentities: identitiesOf(upstream),
+        workload,
+        service,
+      },
+  );
 }
 
 /** A service before a workload. */

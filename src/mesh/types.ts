@@ -2,7 +2,7 @@
  * The mesh model: workloads, services and L4 policies as plain readonly data, in the vocabulary of ztunnel's
  * config dump and local file (istio.workload and istio.security protobufs, in camelCase with enums as text).
  * IP addresses are canonical text (see ip.ts), ports are numbers, `network` is "" by default. A value here is
- * structured-cloneable and survives JSON: `parseResources(JSON.parse(JSON.stringify(x)))` gives it back.
+ * structured-cloneable and survives JSON: `parseMesh(JSON.parse(JSON.stringify(x)))` gives it back.
  */
 
 declare const brand: unique symbol;

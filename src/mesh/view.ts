@@ -1,13 +1,5 @@
 /** What decisions ask of a mesh, whole or in part. Every answer is the same whatever order the resources came in. */
-import type {
-  Endpoint,
-  GatewayAddress,
-  NetworkAddress,
-  Service,
-  ServiceKey,
-  Workload,
-  WorkloadUid,
-} from "./types.ts";
+import type { Endpoint, GatewayAddress, NetworkAddress, Service, ServiceKey, Workload, WorkloadUid } from "./types.ts";
 import { canonicalIp } from "./ip.ts";
 import { networkAddress, serviceKey } from "./types.ts";
 
@@ -63,4 +55,3 @@ export function gatewayTarget(gateway: GatewayAddress): GatewayTarget {
 export function gatewayWorkloads(view: MeshView, namespace: string, hostname: string): readonly Workload[] {
   return view.workloadsByHostname(hostname).filter((workload) => workload.namespace === namespace);
 }
-

@@ -6,7 +6,7 @@
  * is encrypted and written once. An exception that leaves a handler leaves `run` too: the worker is replaced.
  */
 import { closeDescriptor } from "../platform/socket.ts";
-import { createEventFd, drainEventFd, Epoll, EPOLLIN } from "../platform/epoll.ts";
+import { createEventFd, drainEventFd, Epoll, EPOLLEXCLUSIVE, EPOLLIN } from "../platform/epoll.ts";
 import { Timer, type TimerTarget, TimerWheel } from "./timer_wheel.ts";
 
 export interface EventHandler {
@@ -23,6 +23,12 @@ export interface Deferred {
 /** Monotonic milliseconds, such as `performance.now`. */
 export type Clock = () => number;
 
+/** Where a reactor notes which descriptors are its own, for whoever must close them if its thread dies. */
+export interface OwnershipNote {
+  readonly table: Uint8Array;
+  readonly owner: number;
+}
+
 export class Reactor {
   /** Monotonic time, read once a turn. */
   nowMs: number;
@@ -35,12 +41,14 @@ export class Reactor {
   readonly #generations: number[] = [];
   #deferred: Deferred[] = [];
   #flushing: Deferred[] = [];
+  readonly #note: OwnershipNote | undefined;
   #running = false;
   #open = 0;
 
   /** `onWake` takes the messages that were posted; it runs after each wake-up, before any other event of the turn is older. */
-  constructor(clock: Clock, onWake: () => void) {
+  constructor(clock: Clock, onWake: () => void, note?: OwnershipNote) {
     this.#clock = clock;
+    this.#note = note;
     this.nowMs = clock();
     this.#wheel = new TimerWheel(this.nowMs);
     this.wakeFd = createEventFd();
@@ -65,6 +73,8 @@ export class Reactor {
     this.#generations[fd] = generation;
     this.#handlers[fd] = handler;
     this.#open++;
+    // A shared listener is the main thread's.
+    if (this.#note !== undefined && (mask & EPOLLEXCLUSIVE) === 0) this.#note.table[fd] = this.#note.owner;
     return 0;
   }
 
@@ -87,6 +97,7 @@ export class Reactor {
   /** Stops watching and closes; the kernel drops a closed descriptor from the set by itself. */
   close(fd: number): void {
     if (this.#handlers[fd] !== undefined) this.#forget(fd);
+    if (this.#note !== undefined) this.#note.table[fd] = 0;
     closeDescriptor(fd);
   }
 

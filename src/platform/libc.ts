@@ -23,6 +23,7 @@ export const libc = runtime.open("libc.so.6", {
   getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },
   open: { args: ["buffer", "i32", "i32"], returns: "i32" },
+  poll: { args: ["buffer", "u32", "i32"], returns: "i32" },
   prctl: { args: ["i32", "u32", "u32", "u32", "u32"], returns: "i32" },
   read: { args: ["i32", "buffer", "u32"], returns: "i32" },
   recv: { args: ["i32", "buffer", "u32", "i32"], returns: "i32" },

@@ -5,6 +5,7 @@
  * Every function returns a value below zero, `-errno`, on failure and never throws for a network outcome.
  * Descriptors are close-on-exec and non-blocking, and belong to exactly one owner.
  */
+import { EAGAIN, EINTR, SystemError } from "./errno.ts";
 import { errnoWord, libc } from "./libc.ts";
 import { AF_INET6, decodeSockaddr, encodeSockaddr, type SocketAddress } from "./sockaddr.ts";
 
@@ -208,3 +209,31 @@ export function socketPair(): readonly [number, number] | undefined {
   if (libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, optionBytes) < 0) return undefined;
   return [optionWord[0], optionWord[1]];
 }
+
+const POLLOUT = 4;
+/** A pipe that is writable at all takes this much without blocking (PIPE_BUF). */
+const PIPE_BYTES = 4096;
+const pollFd = new Int32Array(2);
+const pollBytes = new Uint8Array(pollFd.buffer);
+
+/**
+ * Writes whole lines to a descriptor that may be a blocking pipe without ever waiting for its reader: the count taken, 0 when
+ * it would block. Throws when nothing reads it any more.
+ */
+export function writeLines(fd: number, bytes: Uint8Array): number {
+  pollFd[0] = fd;
+  pollFd[1] = POLLOUT;
+  if (libc.poll(pollBytes, 1, 0) !== 1) return 0;
+  let length = bytes.length;
+  if (length > PIPE_BYTES) {
+    const newline = bytes.lastIndexOf(NEWLINE, PIPE_BYTES - 1);
+    length = newline === -1 ? PIPE_BYTES : newline + 1;
+  }
+  const n = libc.write(fd, bytes, length);
+  const code = n < 0 ? errnoWord[0] : 0;
+  if (code === EAGAIN || code === EINTR) return 0;
+  if (n < 0) throw new SystemError(`cannot write to descriptor ${fd}`, code);
+  return n;
+}
+
+const NEWLINE = 10;

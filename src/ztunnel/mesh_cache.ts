@@ -6,6 +6,7 @@
  */
 import { type MeshResources, MeshStore } from "../mesh/mod.ts";
 import { type Reactor, Timer, type TimerTarget } from "../net/reactor.ts";
+import type { MeshQuery } from "./messages.ts";
 
 /** Somebody waiting for an answer. Called once, unless cancelled. */
 export interface MeshWaiter {
@@ -16,7 +17,7 @@ export interface MeshWaiter {
 export interface MeshCacheOptions {
   readonly reactor: Reactor;
   /** Asks the main thread; it answers through `answer`. */
-  readonly ask: (key: string, network: string, ip: string, namespace: string) => void;
+  readonly ask: (key: string, query: MeshQuery) => void;
   readonly forget: (keys: readonly string[]) => void;
 }
 
@@ -49,16 +50,16 @@ export class MeshCache implements TimerTarget {
     return this.#entries.size;
   }
 
-  /** The mesh around a destination as a client of `namespace` sees it, at once if it is cached, else through the waiter. */
-  lookup(network: string, ip: string, namespace: string, waiter: MeshWaiter): MeshStore | undefined {
-    const key = `${network}/${ip}/${namespace}`;
+  /** The part of the mesh that a query is about, at once if it is cached, else through the waiter. */
+  lookup(query: MeshQuery, waiter: MeshWaiter): MeshStore | undefined {
+    const key = keyOf(query);
     const nowMs = this.#options.reactor.nowMs;
     let entry = this.#entries.get(key);
     if (entry === undefined) {
       if (this.#entries.size >= MAX_ENTRIES) this.#evict(nowMs, UNUSED_MS / 10);
       entry = { mesh: undefined, waiters: [], usedMs: nowMs, askedMs: nowMs };
       this.#entries.set(key, entry);
-      this.#options.ask(key, network, ip, namespace);
+      this.#options.ask(key, query);
     }
     entry.usedMs = nowMs;
     if (entry.mesh !== undefined) return entry.mesh;
@@ -66,11 +67,6 @@ export class MeshCache implements TimerTarget {
     // While somebody waits the sweep looks more often, so that a stuck main thread is noticed.
     if (this.#waiting++ === 0) this.#options.reactor.setTimer(this.#sweep, ANSWER_TIMEOUT_MS);
     return undefined;
-  }
-
-  /** What is cached already, without asking: for labels, which are not worth a wait. */
-  peek(network: string, ip: string, namespace: string): MeshStore | undefined {
-    return this.#entries.get(`${network}/${ip}/${namespace}`)?.mesh;
   }
 
   answer(key: string, resources: MeshResources): void {
@@ -113,5 +109,16 @@ export class MeshCache implements TimerTarget {
       keys.push(key);
     }
     if (keys.length > 0) this.#options.forget(keys);
+  }
+}
+
+function keyOf(query: MeshQuery): string {
+  switch (query.kind) {
+    case "address":
+      return `a|${query.namespace ?? "*"}|${query.network}|${query.ip}`;
+    case "hostname":
+      return `h|${query.uid}|${query.hostname}`;
+    case "workload":
+      return `w|${query.uid}`;
   }
 }

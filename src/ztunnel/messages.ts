@@ -2,23 +2,23 @@
  * What the main thread and a data-plane worker tell each other, in order, over one channel. Everything is cloneable;
  * descriptors are numbers, because they belong to the process.
  */
-import type { Authorization, MeshResources, PolicyKey, Workload } from "../mesh/mod.ts";
+import type { Authorization, MeshResources, PolicyKey, Workload, WorkloadUid } from "../mesh/mod.ts";
+import type { OwnershipTable } from "../platform/ownership.ts";
 import type { TlsMaterial } from "../platform/tls_context.ts";
-import type { MetricsSnapshot } from "../telemetry/mod.ts";
-import type { ConnectionView } from "./connection_registry.ts";
+import type { MetricsSnapshot } from "../telemetry/registry.ts";
 
 /** What a worker is started with. */
 export interface WorkerStart {
   readonly index: number;
+  /** Counts the workers ever started: names this one's metrics. */
+  readonly generation: number;
   readonly settings: WorkerSettings;
   /** Log directives in force. */
   readonly directives: string;
-  /** One slot a worker: open connections, for balancing; and which sockets it owns (`SocketTable`). */
-  readonly shared: WorkerShared;
-}
-
-export interface WorkerShared {
+  /** One slot a worker: open connections, for balancing. */
   readonly load: Int32Array<SharedArrayBuffer>;
+  /** Whose each descriptor is. */
+  readonly ownership: OwnershipTable;
 }
 
 /** The part of the role's configuration that the data path needs. */
@@ -84,13 +84,15 @@ export type ToWorker =
   | { readonly type: "epoch"; readonly epoch: number }
   /** A connection another worker accepted and passed on. */
   | { readonly type: "adopt"; readonly uid: string; readonly listener: ListenerKind; readonly fd: number }
+  /** Workloads whose last pod is gone: their metrics end. */
+  | { readonly type: "evict"; readonly owners: readonly string[] }
   | { readonly type: "report"; readonly id: number; readonly connections: boolean }
   | { readonly type: "log"; readonly directives: string }
-  | { readonly type: "drain"; readonly deadlineMs: number };
+  | { readonly type: "drain" };
 
 export type FromWorker =
   | { readonly type: "started"; readonly wakeFd: number }
-  | { readonly type: "lookup"; readonly key: string; readonly network: string; readonly ip: string; readonly namespace: string }
+  | { readonly type: "lookup"; readonly key: string; readonly query: MeshQuery }
   /** Answers that are not used any more. */
   | { readonly type: "forget"; readonly keys: readonly string[] }
   | { readonly type: "confirmed"; readonly epoch: number }
@@ -102,5 +104,25 @@ export type FromWorker =
     readonly connections: readonly ConnectionView[];
   }
   | { readonly type: "drained" };
+
+/** What a worker may ask of the mesh; `closure.ts` cuts the answer out of the whole. */
+export type MeshQuery =
+  /** An address as clients of a namespace see it; without a namespace visibility does not matter. */
+  | { readonly kind: "address"; readonly network: string; readonly ip: string; readonly namespace: string | undefined }
+  /** A service by name, and a local workload as its endpoint. */
+  | { readonly kind: "hostname"; readonly hostname: string; readonly uid: WorkloadUid }
+  /** A local workload and the services it belongs to. */
+  | { readonly kind: "workload"; readonly uid: WorkloadUid };
+
+/** One open connection as the admin endpoint shows it. */
+export interface ConnectionView {
+  /** The pod's uid. */
+  readonly pod: string;
+  readonly direction: "inbound" | "outbound";
+  readonly src: string;
+  readonly originalDst: string | undefined;
+  readonly actualDst: string;
+  readonly protocol: "HBONE" | "TCP" | "DOUBLEHBONE";
+}
 
 export type ListenerKind = "outbound" | "inboundPlaintext" | "inboundHbone";

@@ -119,3 +119,12 @@ test("main: a ztunnel without PROXY_CONFIG and mesh file does not load the YAML 
   assert.ok(planned.kind === "run" && planned.config.role === "ztunnel");
   assert.equal(planned.config.proxyArgs, "proxy ztunnel");
 });
+
+test("main: a debugger in the runtime is refused, other runtime flags are noted", async () => {
+  const refused = await run(["cni"], { BUN_INSPECT: "ws://127.0.0.1:6499/x" });
+  assert.equal(refused.code, 2);
+  assert.equal(refused.err, "ambit: environment variable BUN_INSPECT opens a debugger in this process: unset it\n");
+  const noted = await run(["cni"], { BUN_OPTIONS: "--smol" });
+  assert.match(noted.err, /^ambit: environment variable BUN_OPTIONS is set and changes the runtime/);
+  assert.equal(noted.code, 1);
+});

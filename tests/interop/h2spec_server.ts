@@ -1,6 +1,7 @@
 /**
  * A plaintext HTTP/2 server (prior knowledge) made of the project's codec on a node:net socket, for h2spec and
- * other real peers. Answers every request with 200 and a small body. Run directly, it prints its port and serves until killed.
+ * other real peers. Answers every request with 200 and a small body. Run directly, it prints its port and serves
+ * until its standard input ends.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import process from "node:process";
@@ -38,9 +39,44 @@ function answer(connection: Http2Connection<Reply>, stream: Http2Stream<Reply>):
   sendBody(connection, stream);
 }
 
+/** Carries bytes between a socket and a connection; `flush` is for calls made outside the connection's events. */
+export interface Drive {
+  readonly flush: () => void;
+  /** Flushes, then ends the socket: for `failed` and `drained`. */
+  readonly finish: () => void;
+}
+
+export function drive<U>(socket: Socket, connection: () => Http2Connection<U>): Drive {
+  let ending = false;
+  const flush = (): void => {
+    const { output } = connection();
+    while (output.end > output.start) {
+      const bytes = output.bytes.slice(output.start, output.end);
+      socket.write(bytes);
+      connection().sent(bytes.length);
+    }
+    if (ending) socket.end();
+  };
+  socket.setNoDelay(true);
+  socket.on("data", (chunk: Uint8Array) => {
+    connection().receive(chunk, 0, chunk.length, performance.now());
+    flush();
+  });
+  socket.on("end", () => {
+    connection().receivedEof();
+    socket.end();
+  });
+  socket.on("error", (error) => {
+    connection().receivedEof(error.message);
+    socket.destroy();
+  });
+  return { flush, finish: () => void (ending = true) };
+}
+
 /** Serves one accepted socket. */
 export function serve(socket: Socket, options: Http2Options = SERVER_OPTIONS): void {
-  const connection = new Http2Connection<Reply>(options, {
+  const { flush, finish } = drive(socket, () => connection);
+  const connection: Http2Connection<Reply> = new Http2Connection<Reply>(options, {
     headers(stream, fields, endStream) {
       stream.user = { sent: 0, fields };
       if (endStream) answer(connection, stream);
@@ -55,36 +91,9 @@ export function serve(socket: Socket, options: Http2Options = SERVER_OPTIONS): v
     closed: () => {},
     goaway: () => {},
     settings: () => {},
-    drained: () => finish(),
-    failed: () => finish(),
+    drained: finish,
+    failed: finish,
   }, performance.now());
-
-  let ending = false;
-  function finish(): void {
-    ending = true;
-  }
-  function flush(): void {
-    const { bytes, start, end } = connection.output;
-    if (end > start) {
-      socket.write(bytes.slice(start, end));
-      connection.sent(end - start);
-    }
-    if (ending) socket.end();
-    else if (connection.output.end > connection.output.start) flush();
-  }
-  socket.setNoDelay(true);
-  socket.on("data", (chunk: Uint8Array) => {
-    connection.receive(chunk, 0, chunk.length, performance.now());
-    flush();
-  });
-  socket.on("end", () => {
-    connection.receivedEof();
-    socket.end();
-  });
-  socket.on("error", () => {
-    connection.receivedEof("the socket broke");
-    socket.destroy();
-  });
   flush();
 }
 
@@ -102,5 +111,8 @@ export function listen(options: Http2Options = SERVER_OPTIONS): Promise<{ server
 
 if (import.meta.main) {
   const { port } = await listen();
+  // Whoever started it holds the other end: it never outlives them.
+  process.stdin.resume();
+  process.stdin.on("end", () => process.exit(0));
   process.stdout.write(`${port}\n`);
 }

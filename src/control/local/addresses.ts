@@ -2,8 +2,6 @@
  * Addresses for what the mesh file leaves open. A name keeps its addresses as long as the book lives, so that an edit of
  * the file moves nobody.
  */
-import { isIP, isIPv4 } from "node:net";
-
 /** What an address is for decides the range it comes from. */
 export type AddressKind = "node" | "pod" | "service";
 export type Family = "ipv4" | "ipv6";
@@ -42,18 +40,6 @@ export class AddressBook {
 function format(kind: AddressKind, family: Family, number: number): string {
   const range = RANGES[kind][family];
   return family === "ipv4" ? `${range}.${number >> 8}.${number & 255}` : `${range}::${number.toString(16)}`;
-}
-
-/** The text an address is compared by (RFC 5952, IPv4-mapped as IPv4), or undefined when it is none. */
-export function canonicalAddress(text: string): string | undefined {
-  if (isIP(text) === 0 || text.includes("%")) return undefined;
-  if (isIPv4(text)) return text;
-  // The URL parser is the one in every runtime that writes IPv6 in its canonical form.
-  const canonical = new URL(`http://[${text}]`).hostname.slice(1, -1);
-  const mapped = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(canonical);
-  if (mapped === null) return canonical;
-  const [high, low] = [parseInt(mapped[1]!, 16), parseInt(mapped[2]!, 16)];
-  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }
 
 /** Why a node or pod cannot have `address`, or undefined when it can. */

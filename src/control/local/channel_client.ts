@@ -8,6 +8,8 @@
  */
 import { connect } from "node:net";
 import type { Socket } from "node:net";
+import { parseMesh, type ResourceError } from "../../mesh/parse.ts";
+import type { MeshResources } from "../../mesh/types.ts";
 import {
   CHANNEL_VERSION,
   type ChildMessage,
@@ -15,12 +17,11 @@ import {
   encodeMessage,
   type LocalPod,
   MAX_LINE_BYTES,
-  type MeshSnapshot,
   type ParentMessage,
 } from "./channel_messages.ts";
 import { LineReader } from "./line_reader.ts";
 
-export type { LocalPod, MeshSnapshot } from "./channel_messages.ts";
+export type { LocalPod } from "./channel_messages.ts";
 
 /** A signed certificate: leaf first, then intermediates; roots apart. All PEM, one certificate an entry. */
 export interface LocalCertificate {
@@ -33,7 +34,7 @@ export interface LocalControlOptions {
   readonly path: string;
   readonly node: string;
   /** The complete mesh state, every time; the callee finds the difference. A throw becomes the parent's log line. */
-  onMesh(resources: MeshSnapshot): void | Promise<void>;
+  onMesh(resources: MeshResources): void | Promise<void>;
   /** A pod of this node. After a reconnect pods that are already known are added again: same uid, same netns. */
   onPodAdd(pod: LocalPod): void | Promise<void>;
   onPodDel(uid: string): void | Promise<void>;
@@ -157,9 +158,12 @@ class ChannelClient implements LocalControl {
     let failure: string | undefined;
     try {
       switch (message.type) {
-        case "mesh":
-          await this.#options.onMesh(message.resources);
+        case "mesh": {
+          const parsed = parseMesh(message.resources);
+          if (!parsed.ok) throw new Error(`the mesh cannot be read: ${describe(parsed.errors[0]!)}`);
+          await this.#options.onMesh(parsed.resources);
           break;
+        }
         case "pod_add": {
           const { uid, netns, name, namespace, serviceAccount } = message;
           await this.#options.onPodAdd({ uid, netns, name, namespace, serviceAccount });
@@ -201,4 +205,8 @@ class ChannelClient implements LocalControl {
     }
     this.#requests.clear();
   }
+}
+
+function describe({ path, message }: ResourceError): string {
+  return `${path.join(".")}: ${message}`;
 }

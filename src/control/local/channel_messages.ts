@@ -11,7 +11,7 @@ export const CHANNEL_VERSION = 1;
 /** Longest line either side accepts, in bytes: a snapshot of about 100,000 workloads fits. */
 export const MAX_LINE_BYTES = 64 * 1024 * 1024;
 
-/** The complete state of the mesh in the config-dump vocabulary; `src/mesh/parse.ts` reads it. */
+/** The complete state of the mesh as it travels; `src/mesh/parse.ts` makes resources of it. */
 export interface MeshSnapshot {
   readonly workloads: readonly unknown[];
   readonly services: readonly unknown[];

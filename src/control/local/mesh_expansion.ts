@@ -3,7 +3,6 @@
  * virtual addresses, and label selectors become the references that the vocabulary has (reference ztunnel.md 3.5, 9.2).
  */
 import type { AddressBook } from "./addresses.ts";
-import type { MeshSnapshot } from "./channel_messages.ts";
 import type { FieldReader, Fields } from "./field_reader.ts";
 import type { MeshPod, ReadPod } from "./mesh_file.ts";
 import type { SourcePath } from "./yaml_source.ts";
@@ -14,7 +13,12 @@ export interface HostName {
 }
 
 export interface MeshExpansion {
-  readonly resources: MeshSnapshot;
+  /** For the mesh's own parser. */
+  readonly resources: {
+    readonly workloads: readonly Fields[];
+    readonly services: readonly Fields[];
+    readonly policies: readonly Fields[];
+  };
   readonly hosts: readonly HostName[];
   /** Where a part of `resources` stands in the file. */
   origin(path: SourcePath): SourcePath;

@@ -5,9 +5,10 @@
  * defaults for what can be derived; nodes and pods are what a machine needs on top. A pod yields its Workload. A file
  * is taken whole or not at all, with every problem at its line.
  */
+import { canonicalIp, isIpv6 } from "../../mesh/ip.ts";
 import { parseMesh } from "../../mesh/parse.ts";
-import { type AddressBook, canonicalAddress, type Family, unusableAddress } from "./addresses.ts";
-import type { MeshSnapshot } from "./channel_messages.ts";
+import type { MeshResources } from "../../mesh/types.ts";
+import { type AddressBook, type Family, unusableAddress } from "./addresses.ts";
 import { FieldReader, type Fields } from "./field_reader.ts";
 import { expandMesh, type HostName } from "./mesh_expansion.ts";
 import { type Problem, readYaml, type SourcePath } from "./yaml_source.ts";
@@ -42,7 +43,7 @@ export interface MeshFile {
   readonly nodes: readonly MeshNode[];
   readonly pods: readonly MeshPod[];
   /** For the ztunnels. */
-  readonly resources: MeshSnapshot;
+  readonly resources: MeshResources;
   /** The names of services, for a hosts file. */
   readonly hosts: readonly HostName[];
 }
@@ -85,7 +86,7 @@ export function readMeshFile(text: string, book: AddressBook): MeshFileResult {
   }
   return {
     ok: true,
-    mesh: { nodes, pods: pods.map(({ pod }) => pod), resources: expansion.resources, hosts: expansion.hosts },
+    mesh: { nodes, pods: pods.map(({ pod }) => pod), resources: parsed.resources, hosts: expansion.hosts },
   };
 }
 
@@ -174,7 +175,7 @@ function readAddresses(reader: FieldReader, fields: Fields, path: SourcePath): s
   if (texts === undefined) return undefined;
   const addresses: string[] = [];
   for (const text of texts) {
-    const address = canonicalAddress(text);
+    const address = canonicalIp(text);
     const complaint = address === undefined ? `${JSON.stringify(text)} is no IP address` : unusableAddress(address);
     if (complaint !== undefined) reader.fail([...path, "address"], complaint);
     else if (address !== undefined) addresses.push(address);
@@ -192,14 +193,14 @@ function collectAddresses(top: Fields): Set<string> {
   for (const entry of entries) {
     const address = typeof entry === "object" && entry !== null && "address" in entry ? entry.address : undefined;
     for (const text of Array.isArray(address) ? address as readonly unknown[] : [address]) {
-      if (typeof text === "string") taken.add(canonicalAddress(text) ?? text);
+      if (typeof text === "string") taken.add(canonicalIp(text) ?? text);
     }
   }
   return taken;
 }
 
 function familyOf(address: string): Family {
-  return address.includes(":") ? "ipv6" : "ipv4";
+  return isIpv6(address) ? "ipv6" : "ipv4";
 }
 
 function familiesOf(addresses: readonly string[]): Family[] {

@@ -32,7 +32,7 @@ export function readYaml(
     return { ok: false, problems: [{ line: 1, column: 1, message: `the file has more than ${MAX_CHARS} characters` }] };
   }
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter, prettyErrors: false, logLevel: "error" });
   const position = (offset: number) => {
     const { line, col } = lineCounter.linePos(offset);
     return { line: Math.max(line, 1), column: Math.max(col, 1) };

@@ -103,6 +103,7 @@ export class Sender<U> {
     while (!queue.isEmpty && this.#session.sendWindow > 0 && output.end - output.start < this.#maxOutput) {
       const stream = queue.take();
       if (stream === undefined || this.#session.failed) break;
+      stream.flags &= ~StreamFlag.BLOCKED;
       handlers.writable(stream);
     }
     this.#pumping = false;

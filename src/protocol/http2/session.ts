@@ -213,7 +213,7 @@ export class Session<U> {
 
   /** This end finished its half. */
   endLocal(stream: Http2Stream<U>): void {
-    stream.flags |= StreamFlag.LOCAL_ENDED;
+    stream.flags = (stream.flags | StreamFlag.LOCAL_ENDED) & ~(StreamFlag.STARVED | StreamFlag.BLOCKED);
     this.queue.remove(stream);
     if ((stream.flags & StreamFlag.REMOTE_ENDED) !== 0) this.close(stream, Closed.ENDED);
   }

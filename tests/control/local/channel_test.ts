@@ -28,7 +28,7 @@ const POD: LocalPod = {
 };
 
 function mesh(...uids: string[]): MeshSnapshot {
-  return { workloads: uids.map((uid) => ({ uid })), services: [], policies: [] };
+  return { workloads: uids.map((uid) => ({ uid, name: uid, namespace: "test" })), services: [], policies: [] };
 }
 
 /** Events in the order they came; `until` waits for one. */
@@ -81,7 +81,7 @@ async function withChannel(body: (setup: Setup) => Promise<void>): Promise<void>
       const control = connectLocalControl({
         path,
         node: "node-a",
-        onMesh: (resources) => events.add(`mesh ${JSON.stringify(resources.workloads)}`),
+        onMesh: (resources) => events.add(`mesh ${resources.workloads.map((workload) => workload.uid).join()}`),
         onPodAdd: (pod) => events.add(`add ${pod.name}`),
         onPodDel: (uid) => events.add(`del ${uid}`),
         onPodsDone: () => events.add("done"),
@@ -131,10 +131,10 @@ test("channel: a ztunnel is told mesh, pods and the end of the snapshot, then ev
     assert.deepEqual(await channel.removePod(POD.uid), { kind: "acknowledged" });
     assert.deepEqual(events.seen, [
       "connected",
-      `mesh [{"uid":"one"}]`,
+      "mesh one",
       "add reviews",
       "done",
-      `mesh [{"uid":"two"}]`,
+      "mesh two",
       `del ${POD.uid}`,
     ]);
   });
@@ -171,6 +171,8 @@ test("channel: what the ztunnel refuses comes back with its words", async () => 
     assert.deepEqual(await channel.setMesh(mesh("bad")), { kind: "refused", error: "no such thing" });
     assert.ok(events.seen.includes("refused mesh: no such thing"));
     assert.deepEqual(await channel.setMesh(mesh()), { kind: "acknowledged" });
+    const unreadable = await channel.setMesh({ ...mesh(), services: [{ nonsense: true }] });
+    assert.match(unreadable.kind === "refused" ? unreadable.error : "", /the mesh cannot be read: services\.0/);
   });
 });
 
@@ -202,7 +204,7 @@ test("channel: after a loss the client comes back and is told everything again",
     await second.ready;
     assert.deepEqual(events.seen.slice(mark).filter((event) => event !== "disconnected"), [
       "connected",
-      `mesh [{"uid":"two"}]`,
+      "mesh two",
       "add reviews",
       "done",
     ]);
@@ -311,6 +313,6 @@ test("channel: a second ztunnel of the node takes the place of the first", async
     await events.until("first gone", mark);
     await events.until("done", mark);
     assert.deepEqual(await channel.setMesh(mesh("for the second")), { kind: "acknowledged" });
-    assert.ok(events.seen.includes(`mesh [{"uid":"for the second"}]`));
+    assert.ok(events.seen.includes("mesh for the second"));
   });
 });

@@ -1,0 +1,112 @@
+/**
+ * `ambit ztunnel`: the L4 node proxy. Composition only: what there is, in the order in which it starts and ends. The
+ * way of a connection is in ztunnel/outbound.ts, inbound.ts and inbound_plaintext.ts.
+ */
+import { Readiness } from "../admin/mod.ts";
+import type { ZtunnelConfig } from "../cli/config.ts";
+import { connectLocalControl } from "../control/local/channel_client.ts";
+import { CertificateStore } from "../identity/certificate_store.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit } from "../platform/process.ts";
+import { writeLines } from "../platform/socket.ts";
+import { createLog, createLogWriter, createProcessMetrics, createWallClock, Registry } from "../telemetry/mod.ts";
+import { createTrafficMetrics } from "../telemetry/traffic_metrics.ts";
+import { startAdminServers } from "../ztunnel/admin_servers.ts";
+import { ControlPlane } from "../ztunnel/control_plane.ts";
+import { followLocalControl } from "../ztunnel/local_control.ts";
+import { openPodListeners } from "../ztunnel/pod_listeners.ts";
+import { proveAuthentication } from "../ztunnel/self_test.ts";
+import { workerSettings } from "../ztunnel/settings.ts";
+import { stopRequests } from "../ztunnel/stop_requests.ts";
+
+const STDOUT = 1;
+/** How long an evicted series still stands, so that every scraper sees its last value. */
+const RETAIN_SERIES_MS = 5 * 60_000;
+
+/** Serves until it is told to stop; resolves with the exit code. Rejects when it cannot start. */
+export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
+  if (config.localControl === undefined) {
+    throw new Error(
+      "no control plane: set LOCAL_CONTROL to the socket of `ambit local` (this version has no xDS client yet)",
+    );
+  }
+  const writer = createLogWriter({
+    write: (bytes) => writeLines(STDOUT, bytes),
+    schedule: (flush) => void setTimeout(flush, 1),
+  });
+  const nowMs = createWallClock(Date.now, () => performance.now());
+  const log = createLog({ filter: config.log.filter, format: config.log.format, sink: writer.sink, nowMs });
+  const stop = stopRequests();
+
+  ignoreBrokenPipes();
+  const descriptors = raiseDescriptorLimit();
+  if (descriptors.error !== undefined) {
+    log.log("warn", "main", `cannot raise the limit of open files: ${descriptors.error}`, { limit: descriptors.limit });
+  }
+  await proveAuthentication();
+
+  const readiness = new Readiness(["state manager", "workload proxy manager"]);
+  const registry = new Registry({ nowMs: () => performance.now(), retainMs: RETAIN_SERIES_MS });
+  createTrafficMetrics(registry);
+  const processMetrics = createProcessMetrics(registry, config.istioVersion);
+  const certificates = new CertificateStore({
+    authority: { requestCertificate: (identity, csr) => local.requestCertificate(identity, csr) },
+    nowMs: Date.now,
+    schedule,
+    changed: (identity, material) => controlPlane.certificateChanged(identity, material),
+    failed: (identity, error, retryMs) => log.log("warn", "identity", error, { identity, "retry.ms": Math.round(retryMs) }),
+    random: Math.random,
+  });
+  const controlPlane = new ControlPlane({
+    workerEntry: new URL("./ztunnel_worker.ts", import.meta.url),
+    workers: config.workers,
+    settings: workerSettings(config),
+    nodeName: config.nodeName,
+    certificates,
+    openListeners: (info) =>
+      openPodListeners({
+        netns: info.netns,
+        mark: config.packetMark,
+        ipv6Enabled: config.ipv6Enabled,
+        reusePort: config.inpodPortReuse,
+        requireOriginalSource: config.requireOriginalSource,
+      }),
+    registry,
+    processMetrics,
+    log,
+    schedule,
+  });
+  const admin = await startAdminServers({
+    config,
+    readiness,
+    registry,
+    processMetrics,
+    controlPlane,
+    certificates,
+    log,
+    maxDescriptors: descriptors.limit,
+    shutdown: () => stop.request("POST /quitquitquit"),
+  });
+  const local = connectLocalControl({
+    path: config.localControl,
+    node: config.nodeName ?? "",
+    ...followLocalControl({ controlPlane, readiness, log }),
+  });
+
+  log.log("info", "main", "ztunnel started", { workers: config.workers, node: config.nodeName ?? "" });
+  const reason = await stop.requested;
+  log.log("info", "main", "draining", { reason, "deadline.ms": config.terminationDeadlineMs });
+  const outcome = await controlPlane.drain(config.terminationDeadlineMs);
+  log.log("info", "main", outcome === "finished" ? "all connections finished" : "deadline reached: the rest is cut");
+  local.close();
+  certificates.close();
+  controlPlane.close();
+  await admin.close();
+  writer.flush();
+  return 0;
+}
+
+function schedule(task: () => void, delayMs: number): () => void {
+  const timer = setTimeout(task, delayMs);
+  return () => clearTimeout(timer);
+}
+

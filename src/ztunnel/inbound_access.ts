@@ -1,0 +1,93 @@
+/**
+ * What both inbound ways into a pod share: naming the client, asking the policies, connecting to the application with the
+ * client's address, and ending when a policy changes its mind (reference ztunnel 6.5 to 6.7).
+ */
+import { describeErrno } from "../platform/errno.ts";
+import { AF_INET, AF_INET6, isIpv6, type SocketAddress } from "../platform/sockaddr.ts";
+import { closeDescriptor } from "../platform/socket.ts";
+import { Connector, type ConnectHandler } from "../net/connector.ts";
+import { authorize, type ConnectionFacts, formatSocketAddress, type Verdict } from "../mesh/mod.ts";
+import { CONNECT_TIMEOUT_MS, type PodProxy } from "./pod_proxy.ts";
+
+/** How long a connection waits for a policy that its pod names and the mesh does not know (yet). */
+export const MISSING_POLICY_WAIT_MS = 5_000;
+
+/** Asks the pod's policies and reports dry runs. */
+export function checkPolicies(pod: PodProxy, facts: ConnectionFacts): Verdict {
+  const verdict = authorize(pod.policies, facts);
+  const { log, settings } = pod.env;
+  const level = settings.policyInfoLogging ? "info" : "debug";
+  if (!verdict.allowed) {
+    if (log.enabled(level)) {
+      log.log(level, "rbac", verdict.reason, {
+        source: facts.sourceIdentity ?? facts.sourceIp,
+        "dst.port": facts.destinationPort,
+        explanation: verdict.explanation,
+      });
+    }
+  }
+  if (verdict.dryRun.length > 0 && log.enabled(level)) {
+    for (const dry of verdict.dryRun) {
+      log.log(level, "rbac", `dry-run policy would ${dry.would}`, {
+        policy: dry.policy,
+        rule: dry.rule,
+        source: facts.sourceIdentity ?? facts.sourceIp,
+      });
+    }
+  }
+  return verdict;
+}
+
+/** The text of an access-log line for a refused connection: what ztunnel says, then which rule it was. */
+export function denialText(verdict: Extract<Verdict, { allowed: false }>): string {
+  return `connection closed due to policy rejection: ${verdict.reason} (${verdict.explanation})`;
+}
+
+/**
+ * Connects to the application, from the client's own address where the pod's redirection brings the answers back. Gives undefined when it
+ * failed at once; the handler has been told then.
+ */
+export function connectApplication(
+  pod: PodProxy,
+  to: SocketAddress,
+  client: SocketAddress,
+  handler: ConnectHandler,
+): Connector | undefined {
+  const family = isIpv6(to.ip) ? AF_INET6 : AF_INET;
+  const fd = pod.sockets.createClient(family);
+  if (fd < 0) {
+    handler.connectFailed(-fd);
+    return undefined;
+  }
+  if (pod.description.originalSource && client.ip !== to.ip && isIpv6(client.ip) === isIpv6(to.ip)) {
+    const outcome = pod.sockets.takeSource(fd, client.ip, family);
+    if (outcome < 0) {
+      pod.env.log.log("warn", "inbound", `cannot keep the client's address: ${describeErrno(-outcome)}`, {
+        client: client.ip,
+        pod: `${pod.description.namespace}/${pod.description.name}`,
+      });
+    }
+  }
+  let failed = false;
+  const connector = new Connector(
+    pod.env.io.reactor,
+    {
+      connected: (connected) => failed ? closeDescriptor(connected) : handler.connected(connected),
+      connectFailed: (code) => {
+        failed = true;
+        handler.connectFailed(code);
+      },
+    },
+    fd,
+    family,
+    to.ip,
+    to.port,
+    CONNECT_TIMEOUT_MS,
+  );
+  return failed ? undefined : connector;
+}
+
+/** Why the application could not be reached, for the log. */
+export function applicationError(to: SocketAddress, code: number): string {
+  return `cannot reach the application at ${formatSocketAddress(to)}: ${describeErrno(code)}`;
+}

@@ -1,0 +1,179 @@
+/**
+ * A connection to a pod from outside the mesh (15006), redirected on its way in: the policies judge it as one without an
+ * identity, then it goes on to where it was going (reference ztunnel 6.5). Refusal is a reset.
+ */
+import type { SocketAddress } from "../platform/sockaddr.ts";
+import type { ConnectHandler, Connector } from "../net/connector.ts";
+import { Timer, type TimerTarget } from "../net/reactor.ts";
+import { TcpRelay, type TcpRelayEnd, type TcpRelayOwner } from "../net/tcp_relay.ts";
+import {
+  type ConnectionFacts,
+  formatSocketAddress,
+  type MeshStore,
+  peerLabels,
+  peerNames,
+  serviceLabels,
+  UNKNOWN_PEER,
+} from "../mesh/mod.ts";
+import { inboundService } from "../mesh/inbound.ts";
+import type { ResponseFlags } from "../telemetry/traffic_metrics.ts";
+import { ConnectionRecord } from "./connection_record.ts";
+import {
+  applicationError,
+  checkPolicies,
+  connectApplication,
+  denialText,
+  MISSING_POLICY_WAIT_MS,
+} from "./inbound_access.ts";
+import type { MeshWaiter } from "./mesh_cache.ts";
+import { type PodConnection, type PodProxy, resetClient } from "./pod_proxy.ts";
+
+export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandler, TcpRelayOwner, TimerTarget {
+  readonly #pod: PodProxy;
+  #fd: number;
+  readonly #peer: SocketAddress;
+  readonly #target: SocketAddress;
+  readonly #startMs: number;
+  readonly #timer = new Timer(this);
+  readonly #facts: ConnectionFacts;
+  #record: ConnectionRecord | undefined;
+  #connector: Connector | undefined;
+  #relay: TcpRelay | undefined;
+  #waitsForPolicy = false;
+  #done = false;
+
+  constructor(pod: PodProxy, fd: number, peer: SocketAddress, target: SocketAddress) {
+    this.#pod = pod;
+    this.#fd = fd;
+    this.#peer = peer;
+    this.#target = target;
+    this.#startMs = pod.env.io.reactor.nowMs;
+    this.#facts = {
+      sourceIp: peer.ip,
+      sourceIdentity: undefined,
+      destinationIp: target.ip,
+      destinationPort: target.port,
+    };
+  }
+
+  start(): void {
+    this.#pod.enter(this);
+    if (this.#pod.env.settings.illegalPorts.includes(this.#target.port)) {
+      return this.#deny("attempted recursive call to ourselves");
+    }
+    this.#step();
+  }
+
+  meshAnswered(mesh: MeshStore | undefined): void {
+    if (this.#done) return;
+    if (mesh === undefined) return this.#deny("the control plane of this proxy did not answer in time");
+    this.#step();
+  }
+
+  connected(fd: number): void {
+    this.#connector = undefined;
+    const client = this.#fd;
+    this.#fd = -1;
+    const relay = new TcpRelay(this.#pod.env.io, client, fd, this);
+    this.#relay = relay;
+    this.#record?.follow({ fromClient: () => relay.bytesFromClient, fromServer: () => relay.bytesFromServer });
+  }
+
+  connectFailed(code: number): void {
+    this.#connector = undefined;
+    this.#finish("CONNECT", applicationError(this.#target, code));
+  }
+
+  tcpRelayEnded(end: TcpRelayEnd): void {
+    this.#finish("-", end.kind === "reset" && end.detail !== "" ? end.detail : undefined);
+  }
+
+  expired(): void {
+    this.#waitsForPolicy = false;
+    this.#decide();
+  }
+
+  stateChanged(): void {
+    if (this.#done || this.#record === undefined) return;
+    if (this.#waitsForPolicy) return this.#decide();
+    const verdict = checkPolicies(this.#pod, this.#facts);
+    if (verdict.allowed || verdict.kind === "missing_policy") return;
+    this.#cut("DENY", `connection closed due to policy change: ${verdict.reason} (${verdict.explanation})`);
+  }
+
+  cut(reason: string): void {
+    this.#cut("CONNECT", reason);
+  }
+
+  #step(): void {
+    const { env, workload, description, policies } = this.#pod;
+    const { network } = env.settings;
+    const source = env.mesh.lookup({ kind: "address", network, ip: this.#peer.ip, namespace: undefined }, this);
+    if (source === undefined) return;
+    const own = env.mesh.lookup({ kind: "workload", uid: workload.uid }, this);
+    if (own === undefined) return;
+    const client = source.findWorkload(network, this.#peer.ip);
+    const service = inboundService(own, workload, this.#target.port, undefined);
+    this.#record = new ConnectionRecord(env.keeper, {
+      direction: "inbound",
+      pod: description.uid,
+      peer: this.#peer,
+      source: client === undefined
+        ? { labels: UNKNOWN_PEER, names: NO_NAMES }
+        : { labels: peerLabels(client, false), names: peerNames(client, false) },
+      destination: { labels: peerLabels(workload, false), names: peerNames(workload, false) },
+      service: service === undefined ? undefined : serviceLabels(service),
+      actual: this.#target,
+      hboneAddress: undefined,
+      original: undefined,
+      mutualTls: false,
+    }, this.#startMs);
+    if (policies.missing.length > 0) {
+      this.#waitsForPolicy = true;
+      env.io.reactor.setTimer(this.#timer, MISSING_POLICY_WAIT_MS);
+      return;
+    }
+    this.#decide();
+  }
+
+  #decide(): void {
+    const verdict = checkPolicies(this.#pod, this.#facts);
+    if (!verdict.allowed) {
+      if (verdict.kind === "missing_policy" && this.#waitsForPolicy) return;
+      return this.#finish("DENY", denialText(verdict));
+    }
+    this.#waitsForPolicy = false;
+    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    this.#connector = connectApplication(this.#pod, this.#target, this.#peer, this);
+  }
+
+  #deny(error: string): void {
+    this.#pod.env.access.failed(
+      formatSocketAddress(this.#peer),
+      formatSocketAddress(this.#target),
+      "inbound",
+      error,
+    );
+    this.#finish("CONNECT", error);
+  }
+
+  #cut(flags: ResponseFlags, reason: string): void {
+    if (this.#done) return;
+    const relay = this.#relay;
+    this.#finish(flags, reason);
+    relay?.cut(reason);
+  }
+
+  #finish(flags: ResponseFlags, error: string | undefined): void {
+    if (this.#done) return;
+    this.#done = true;
+    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    this.#connector?.cancel();
+    if (this.#fd !== -1) resetClient(this.#fd);
+    this.#fd = -1;
+    this.#record?.end(flags, error);
+    this.#pod.leave(this);
+  }
+}
+
+const NO_NAMES = { workload: undefined, namespace: undefined, identity: undefined, cluster: undefined };

@@ -1,0 +1,166 @@
+/**
+ * The workers of this process as the main thread sees them: told everything in the same order, asked for confirmation, replaced when one
+ * of them dies or does not answer.
+ *
+ * A new worker is told the whole state before anything else, so it never serves with less than the current epoch.
+ */
+import { closeOwned, createOwnershipTable, ownerNumber } from "../platform/ownership.ts";
+import { startThread, type Thread } from "../platform/thread.ts";
+import type { FromWorker, ToWorker, WorkerSettings, WorkerStart } from "./messages.ts";
+
+export interface WorkerGroupOptions {
+  readonly entry: URL;
+  readonly count: number;
+  readonly settings: WorkerSettings;
+  readonly directives: () => string;
+  /** Everything a new worker must be told to be as the others are. */
+  readonly replay: () => readonly ToWorker[];
+  /** A message that is not about the group itself. */
+  readonly received: (worker: number, message: FromWorker) => void;
+  /** A worker died or was ended; another one takes its place. */
+  readonly lost: (worker: number, generation: number, reason: string, closedDescriptors: number) => void;
+  /** Runs `task` after a delay; the result cancels it. */
+  readonly schedule: (task: () => void, delayMs: number) => () => void;
+}
+
+/** A worker answers within a turn; one that does not within this long is replaced. */
+const CONFIRM_TIMEOUT_MS = 5_000;
+/** A worker that dies again and again is started ever more slowly. */
+const RESTART_MS = 100;
+const MAX_RESTART_MS = 10_000;
+
+interface Slot {
+  thread: Thread | undefined;
+  generation: number;
+  started: boolean;
+  confirmed: number;
+  failures: number;
+}
+
+export class WorkerGroup {
+  readonly #options: WorkerGroupOptions;
+  readonly #slots: Slot[] = [];
+  readonly #load: Int32Array<SharedArrayBuffer>;
+  readonly #ownership = createOwnershipTable();
+  #generations = 0;
+  #epoch = 0;
+  #waiters: { readonly epoch: number; readonly resolve: () => void; readonly cancel: () => void }[] = [];
+  #closed = false;
+
+  constructor(options: WorkerGroupOptions) {
+    this.#options = options;
+    this.#load = new Int32Array(new SharedArrayBuffer(4 * options.count));
+    for (let i = 0; i < options.count; i++) {
+      this.#slots.push({ thread: undefined, generation: 0, started: false, confirmed: 0, failures: 0 });
+      this.#start(i);
+    }
+  }
+
+  get count(): number {
+    return this.#slots.length;
+  }
+
+  /** Which generation a worker's metrics carry, by worker. */
+  generation(worker: number): number {
+    return this.#slots[worker].generation;
+  }
+
+  send(worker: number, message: ToWorker): void {
+    this.#slots[worker].thread?.post(message);
+  }
+
+  broadcast(message: ToWorker): void {
+    for (const slot of this.#slots) slot.thread?.post(message);
+  }
+
+  /** Resolves when every worker has handled all that was broadcast before; one that does not in time is replaced. */
+  settle(): Promise<void> {
+    const epoch = ++this.#epoch;
+    this.broadcast({ type: "epoch", epoch });
+    return new Promise((resolve) => {
+      const cancel = this.#options.schedule(() => this.#replaceSilent(epoch), CONFIRM_TIMEOUT_MS);
+      this.#waiters.push({ epoch, resolve, cancel });
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const slot of this.#slots) slot.thread?.terminate();
+    for (const waiter of this.#waiters) waiter.cancel();
+    this.#waiters = [];
+  }
+
+  #start(index: number): void {
+    const slot = this.#slots[index];
+    const generation = ++this.#generations;
+    slot.generation = generation;
+    slot.started = false;
+    slot.confirmed = 0;
+    const { settings, directives, entry } = this.#options;
+    const start: WorkerStart = {
+      index,
+      generation,
+      settings,
+      directives: directives(),
+      load: this.#load,
+      ownership: this.#ownership,
+    };
+    const thread = startThread(entry, start, {
+      message: (message) => {
+        if (slot.generation === generation) this.#received(index, message as FromWorker);
+      },
+      ended: (error) => this.#ended(index, generation, error?.stack ?? error?.message ?? "it ended by itself"),
+    });
+    slot.thread = thread;
+    for (const message of this.#options.replay()) thread.post(message);
+    thread.post({ type: "epoch", epoch: this.#epoch } satisfies ToWorker);
+  }
+
+  #received(index: number, message: FromWorker): void {
+    const slot = this.#slots[index];
+    if (message.type === "started") {
+      slot.started = true;
+      slot.thread?.setWakeFd(message.wakeFd);
+    } else if (message.type === "confirmed") {
+      slot.confirmed = Math.max(slot.confirmed, message.epoch);
+      slot.failures = 0;
+      this.#resolveWaiters();
+    } else {
+      this.#options.received(index, message);
+    }
+  }
+
+  #resolveWaiters(): void {
+    const reached = Math.min(...this.#slots.map((slot) => slot.confirmed));
+    const done = this.#waiters.filter((waiter) => waiter.epoch <= reached);
+    if (done.length === 0) return;
+    this.#waiters = this.#waiters.filter((waiter) => waiter.epoch > reached);
+    for (const waiter of done) {
+      waiter.cancel();
+      waiter.resolve();
+    }
+  }
+
+  #replaceSilent(epoch: number): void {
+    for (let i = 0; i < this.#slots.length; i++) {
+      const slot = this.#slots[i];
+      if (slot.confirmed >= epoch || slot.thread === undefined) continue;
+      const { generation, thread } = slot;
+      thread.terminate();
+      this.#ended(i, generation, `it did not confirm a change within ${CONFIRM_TIMEOUT_MS / 1000} s`);
+    }
+  }
+
+  #ended(index: number, generation: number, reason: string): void {
+    const slot = this.#slots[index];
+    if (slot.generation !== generation || slot.thread === undefined || this.#closed) return;
+    slot.thread = undefined;
+    const delayMs = Math.min(MAX_RESTART_MS, RESTART_MS * 2 ** slot.failures++);
+    this.#load[index] = 0;
+    const closed = closeOwned(this.#ownership, ownerNumber(generation));
+    this.#options.lost(index, generation, reason, closed);
+    this.#options.schedule(() => {
+      if (!this.#closed) this.#start(index);
+    }, delayMs);
+  }
+}

@@ -3,7 +3,7 @@
  * Targets are registered by files tests/**\/fuzz.ts, which export `targets`. Two run at a time, each in a process
  * of its own; without --runtime they alternate between the runtimes. The last line counts targets.
  */
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { runFuzz } from "../tests/support/fuzz.ts";
@@ -11,7 +11,7 @@ import type { FuzzTask } from "../tests/support/fuzz.ts";
 import { formatTotals } from "./support/totals.ts";
 import { filesBelow, ROOT, run, tool } from "./support/tools.ts";
 
-/** What a tests/**\/fuzz.ts exports as `targets`. `corpusDir` is relative to the project. */
+/** What a tests/**\/fuzz.ts exports as `targets`. A relative `corpusDir` starts at the project. */
 export type FuzzTarget = Pick<FuzzTask, "name" | "corpusDir" | "target" | "maxBytes">;
 
 const AT_ONCE = 2;
@@ -23,22 +23,33 @@ interface Job {
   readonly name: string;
 }
 
-async function loadTargets(file: string): Promise<readonly FuzzTarget[]> {
-  const module: { targets: readonly FuzzTarget[] } = await import(pathToFileURL(join(ROOT, file)).href);
+/** Files that register targets. */
+export function targetFiles(): string[] {
+  return filesBelow("tests", "/fuzz.ts").filter((path) => path !== "tests/support/fuzz.ts");
+}
+
+/** @throws Error when the file registers none. */
+export async function loadTargets(file: string): Promise<readonly FuzzTarget[]> {
+  const module: { targets?: readonly FuzzTarget[] } = await import(pathToFileURL(join(ROOT, file)).href);
+  if (module.targets === undefined || module.targets.length === 0) throw new Error(`${file} exports no fuzz targets`);
   return module.targets;
+}
+
+export function corpusPath({ corpusDir }: FuzzTarget): string {
+  return isAbsolute(corpusDir) ? corpusDir : join(ROOT, corpusDir);
 }
 
 /** In a process of its own: one target, then its count on one line. */
 async function runOne(file: string, name: string, seconds: number, seed: number): Promise<void> {
   const target = (await loadTargets(file)).find((candidate) => candidate.name === name);
   if (target === undefined) throw new Error(`${file} has no fuzz target ${name}`);
-  const report = runFuzz({ ...target, corpusDir: join(ROOT, target.corpusDir), seconds, seed });
+  const report = runFuzz({ ...target, corpusDir: corpusPath(target), seconds, seed });
   console.log(`fuzz ${name}: ${report.runs} runs from ${report.corpusFiles} corpus files, seed ${seed}`);
 }
 
 async function runAll(seconds: number, only: string | undefined, runtime: string | undefined): Promise<boolean> {
   const jobs: Job[] = [];
-  for (const file of filesBelow("tests", "/fuzz.ts").filter((path) => path !== "tests/support/fuzz.ts")) {
+  for (const file of targetFiles()) {
     for (const { name } of await loadTargets(file)) jobs.push({ file, name });
   }
   const wanted = jobs.filter(({ name }) => only === undefined || name.includes(only));

@@ -4,6 +4,11 @@
  */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+
+  /** Control characters, which a variable's name or a YAML parser's words may carry, are escaped. */
+  constructor(message: string) {
+    super(message.replace(/\p{Cc}/gu, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0")));
+  }
 }
 
 /**

@@ -210,7 +210,9 @@ export class HboneConnection implements EventHandler, Deferred, TimerTarget {
         continue;
       }
       if (n === TLS_WANT_WRITE) return this.#watch(EPOLLIN | EPOLLOUT);
-      if (n === TLS_CLOSED || n === TLS_FAILED) return this.close(this.#tls.failure || "the peer closed the connection");
+      if (n === TLS_CLOSED || n === TLS_FAILED) {
+        return this.close(this.#tls.failure || "the peer closed the connection");
+      }
       return;
     }
     if (this.#phase === "closing") return this.#close();

@@ -29,7 +29,10 @@ export function runTlsSelfTest(material: SelfTestMaterial, policy: SelfTestPolic
   const { client, server, foreign, clientIdentity, serverIdentity } = material;
   const good = handshake(new TlsContext("client", client), new TlsContext("server", server));
   if (good.failure !== undefined) throw selfTestError(`a valid pair of peers could not connect: ${good.failure}`);
-  expectRefusal(handshake(new TlsContext("client", client, "nothing"), new TlsContext("server", server)), "a client without a certificate");
+  expectRefusal(
+    handshake(new TlsContext("client", client, "nothing"), new TlsContext("server", server)),
+    "a client without a certificate",
+  );
   expectRefusal(
     handshake(new TlsContext("client", { ...foreign, roots: client.roots }), new TlsContext("server", server)),
     "a client of a foreign root",

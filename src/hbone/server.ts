@@ -31,7 +31,10 @@ export class ServerTunnel implements HboneOwner {
     return undefined;
   }
 
-  established(): void {}
+  established(): void {
+    // Accepted just before the drain began: what it asks on its way in is still served.
+    if (this.server.draining) this.connection.drain();
+  }
 
   request(_connection: HboneConnection, stream: TunnelStream, fields: Fields, endStream: boolean): void {
     this.server.owner.request(this, stream, fields, endStream);
@@ -50,11 +53,16 @@ export class HboneServer {
   readonly tunnels = new Set<ServerTunnel>();
   readonly #io: IoContext;
   readonly #settings: HboneSettings;
+  #draining = false;
 
   constructor(io: IoContext, settings: HboneSettings, owner: HboneServerOwner) {
     this.#io = io;
     this.#settings = settings;
     this.owner = owner;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
   }
 
   /** Takes over an accepted descriptor. `context` is the pod's current one; the connection keeps it. */
@@ -65,7 +73,10 @@ export class HboneServer {
       session = new TlsSession(context, fd);
     } catch (error) {
       closeDescriptor(fd);
-      this.owner.handshakeFailed(peer, { stage: "tls", message: error instanceof Error ? error.message : String(error) });
+      this.owner.handshakeFailed(peer, {
+        stage: "tls",
+        message: error instanceof Error ? error.message : String(error),
+      });
       return;
     }
     const tunnel = new ServerTunnel(this, peer, local);
@@ -75,6 +86,7 @@ export class HboneServer {
 
   /** Graceful: no new streams, open ones finish. */
   drain(): void {
+    this.#draining = true;
     for (const tunnel of [...this.tunnels]) tunnel.connection.drain();
   }
 

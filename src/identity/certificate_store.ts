@@ -72,7 +72,14 @@ export class CertificateStore {
   acquire(identity: string): Promise<TlsMaterial> {
     let entry = this.#entries.get(identity);
     if (entry === undefined) {
-      entry = { identity, state: { kind: "initializing" }, users: 0, failures: 0, cancelTimer: undefined, pending: undefined };
+      entry = {
+        identity,
+        state: { kind: "initializing" },
+        users: 0,
+        failures: 0,
+        cancelTimer: undefined,
+        pending: undefined,
+      };
       this.#entries.set(identity, entry);
     }
     entry.users++;

@@ -2,13 +2,7 @@
  * Runs a system tool to its end. Its words are kept, so that a failure can be told in them.
  */
 import { spawn } from "node:child_process";
-
-/** What a tool did. `code` is null when a signal ended it. */
-export interface ToolResult {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import type { ToolResult } from "../cni/redirection/run_in_netns.ts";
 
 /** The Debian package of each tool, for the message when it is missing. */
 const PACKAGES: Readonly<Record<string, string>> = {

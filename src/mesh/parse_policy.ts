@@ -71,7 +71,7 @@ const serviceAccounts = optionalNotNull(list(serviceAccount), undefined);
 const ranges = optionalNotNull(list(range), undefined);
 const ports = optionalNotNull(list(integer(1, 65_535)), undefined);
 
-const decodeMatch = object<Match>({
+const decodeFields = object<Match>({
   namespaces: strings,
   notNamespaces: strings,
   serviceAccounts,
@@ -85,5 +85,11 @@ const decodeMatch = object<Match>({
   destinationPorts: ports,
   notDestinationPorts: ports,
 });
+
+/** Only the fields that are there: most matches have one or two of twelve. */
+const decodeMatch: Decoder<Match> = (value, path, problems) => {
+  const fields = Object.entries(decodeFields(value, path, problems));
+  return Object.fromEntries(fields.filter(([, entries]) => entries !== undefined));
+};
 
 export const decodeRules: Decoder<readonly Rule[]> = list(list(list(decodeMatch)));

@@ -31,11 +31,18 @@ export class ByteQueue {
     while (start < end) {
       let tail = this.#chunks[this.#chunks.length - 1];
       if (tail === undefined || tail.end === tail.bytes.length) {
-        tail = { bytes: this.#pool.take(Math.max(CHUNK_BYTES, Math.min(end - start, 16 * CHUNK_BYTES))), start: 0, end: 0 };
+        tail = {
+          bytes: this.#pool.take(Math.max(CHUNK_BYTES, Math.min(end - start, 16 * CHUNK_BYTES))),
+          start: 0,
+          end: 0,
+        };
         this.#chunks.push(tail);
       }
       const n = Math.min(end - start, tail.bytes.length - tail.end);
-      tail.bytes.set(start === 0 && end === bytes.length && n === end ? bytes : bytes.subarray(start, start + n), tail.end);
+      tail.bytes.set(
+        start === 0 && end === bytes.length && n === end ? bytes : bytes.subarray(start, start + n),
+        tail.end,
+      );
       tail.end += n;
       start += n;
     }

@@ -13,6 +13,8 @@ import { type EventHandler, type Reactor, Timer, type TimerTarget } from "./reac
 const ACCEPTS_PER_TURN = 32;
 /** Long enough not to burn a core, short against any client's connect timeout. */
 const REST_MS = 100;
+/** Bounds the last accepting, so that a flood cannot hold up a drain. */
+const LAST_ROUNDS = 64;
 
 export interface AcceptHandler {
   /** A new connection; the handler owns the descriptor. */
@@ -38,27 +40,42 @@ export class Listener implements EventHandler, TimerTarget {
   }
 
   ready(): void {
+    this.#acceptSome();
+  }
+
+  /** False when nothing is left to accept, or accepting failed. */
+  #acceptSome(): boolean {
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       const fd = acceptSocket(this.#fd);
       if (fd >= 0) {
         const peer = acceptedPeer();
         this.#handler.accepted(fd, peer ?? { ip: "0.0.0.0", port: 0 });
-        if (this.#closed) return;
+        if (this.#closed) return false;
         continue;
       }
-      if (fd === -EAGAIN) return;
+      if (fd === -EAGAIN) return false;
       // The peer gave up, or a firewall refused it, while it was in the queue: the next one may be fine.
       if (fd === -ECONNABORTED || fd === -EINTR || fd === -EPROTO || fd === -EPERM) continue;
       this.#takeRest(-fd);
-      return;
+      return false;
     }
+    return true;
   }
 
   expired(): void {
     if (!this.#closed) this.#watch();
   }
 
+  /** Takes everything that waits in the kernel's queue, then stops: those clients believe they are connected. */
+  acceptLast(): void {
+    for (let rounds = 0; rounds < LAST_ROUNDS && !this.#closed && this.#watched; rounds++) {
+      if (!this.#acceptSome()) break;
+    }
+    this.close();
+  }
+
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
     this.#reactor.cancelTimer(this.#rest);
     if (this.#watched) this.#reactor.remove(this.#fd);

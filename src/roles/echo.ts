@@ -46,6 +46,8 @@ export async function runEcho(args: readonly string[]): Promise<number> {
       client,
       calls,
     };
+    // A connection for each request, so that each shows in the access logs on its way.
+    response.shouldKeepAlive = false;
     response.writeHead(calls.every((answer) => answer.status === 200) ? 200 : 502, {
       "content-type": "application/json",
     });

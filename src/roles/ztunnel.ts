@@ -53,7 +53,8 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
     nowMs: Date.now,
     schedule,
     changed: (identity, material) => controlPlane.certificateChanged(identity, material),
-    failed: (identity, error, retryMs) => log.log("warn", "identity", error, { identity, "retry.ms": Math.round(retryMs) }),
+    failed: (identity, error, retryMs) =>
+      log.log("warn", "identity", error, { identity, "retry.ms": Math.round(retryMs) }),
     random: Math.random,
   });
   const controlPlane = new ControlPlane({
@@ -109,4 +110,3 @@ function schedule(task: () => void, delayMs: number): () => void {
   const timer = setTimeout(task, delayMs);
   return () => clearTimeout(timer);
 }
-

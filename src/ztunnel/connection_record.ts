@@ -2,7 +2,13 @@
  * The record of one connection from its acceptance to its end: its metrics, its access-log line, and how the admin endpoint shows
  * it. Bytes are counted by the relay; `flush` carries them over, so the data path pays nothing for metrics.
  */
-import { formatSocketAddress, type PeerLabels, type PeerNames, type ServiceLabels, type SocketAddress } from "../mesh/mod.ts";
+import {
+  formatSocketAddress,
+  type PeerLabels,
+  type PeerNames,
+  type ServiceLabels,
+  type SocketAddress,
+} from "../mesh/mod.ts";
 import type { AccessConnection, AccessLog } from "../telemetry/access_log.ts";
 import type { Registry } from "../telemetry/registry.ts";
 import type { ConnectionMetrics, ResponseFlags, TrafficMetrics } from "../telemetry/traffic_metrics.ts";

@@ -127,7 +127,7 @@ export class ControlPlane {
     this.#workers.broadcast({ type: "drain" });
     // The workers stop watching first: a connection that is in the queue by then has been accepted and is served.
     await this.#workers.settle();
-    this.pods.closeListeners();
+    this.pods.closeListeners((uid, listener, fd) => this.#workers.send(0, { type: "adopt", uid, listener, fd }));
     let cancel = () => {};
     const deadline = new Promise<"deadline">((resolve) => {
       cancel = this.#options.schedule(() => resolve("deadline"), deadlineMs);
@@ -180,11 +180,16 @@ export class ControlPlane {
     this.#mesh.forgetWorker(worker);
     this.#options.registry.forget(`worker-${generation}`);
     this.#options.processMetrics.workerRestarted();
-    this.#options.log.log("error", "worker", "a data-plane worker was lost; its connections are closed and it is replaced", {
-      worker,
-      descriptors: closed,
-      error: reason,
-    });
+    this.#options.log.log(
+      "error",
+      "worker",
+      "a data-plane worker was lost; its connections are closed and it is replaced",
+      {
+        worker,
+        descriptors: closed,
+        error: reason,
+      },
+    );
   }
 
   #owners(): Set<string> {
@@ -195,4 +200,3 @@ export class ControlPlane {
     return owners;
   }
 }
-

@@ -192,13 +192,19 @@ export class DataPlane {
       record.flush();
       if (withConnections) connections.push(record.view());
     }
-    this.#post({ type: "report", id, metrics: this.#registry.snapshot(`worker-${this.#start.generation}`), connections });
+    this.#post({
+      type: "report",
+      id,
+      metrics: this.#registry.snapshot(`worker-${this.#start.generation}`),
+      connections,
+    });
   }
 
   #drain(): void {
     this.#draining = true;
     for (const pod of this.#pods.values()) pod.drain();
-    this.#keepHouse();
+    // Not at once: the main thread still finds connections in the queues and sends them here.
+    this.#reactor.setTimer(this.#housekeeping, DRAIN_CHECK_MS);
   }
 
   #keepHouse(): void {

@@ -53,7 +53,8 @@ type Forward = Extract<Inbound, { kind: "forward" }>;
 
 const NO_MESH = new MeshStore();
 
-export class InboundConnection implements PodConnection, MeshWaiter, TunnelUser, ConnectHandler, RelayOwner, TimerTarget {
+export class InboundConnection
+  implements PodConnection, MeshWaiter, TunnelUser, ConnectHandler, RelayOwner, TimerTarget {
   readonly #pod: PodProxy;
   readonly #tunnel: ServerTunnel;
   readonly #stream: TunnelStream;
@@ -134,8 +135,8 @@ export class InboundConnection implements PodConnection, MeshWaiter, TunnelUser,
 
   connectFailed(code: number): void {
     this.#connector = undefined;
-    this.#respond(503);
     this.#finish("CONNECT", applicationError((this.#forward as Forward).to, code));
+    this.#respond(503);
   }
 
   relayEnded(end: RelayEnd): void {
@@ -212,8 +213,8 @@ export class InboundConnection implements PodConnection, MeshWaiter, TunnelUser,
     const verdict: Verdict = checkPolicies(this.#pod, facts);
     if (!verdict.allowed) {
       if (verdict.kind === "missing_policy" && this.#waitsForPolicy) return;
-      this.#respond(401);
-      return this.#finish("DENY", denialText(verdict));
+      this.#finish("DENY", denialText(verdict));
+      return this.#respond(401);
     }
     this.#waitsForPolicy = false;
     this.#pod.env.io.reactor.cancelTimer(this.#timer);
@@ -263,11 +264,11 @@ export class InboundConnection implements PodConnection, MeshWaiter, TunnelUser,
     const { env } = this.#pod;
     const to: SocketAddress = this.#tunnel.local;
     env.access.failed(formatSocketAddress(this.#tunnel.peer), formatSocketAddress(to), "inbound", error);
-    this.#respond(status);
     this.#finish("CONNECT", error);
+    this.#respond(status);
   }
 
-  /** Ends the stream with a status; the rest of the request is not wanted. */
+  /** Ends the stream with a status, after the record was ended; the rest of the request is not wanted. */
   #respond(status: number): void {
     if (this.#streamDead) return;
     this.#streamDead = true;

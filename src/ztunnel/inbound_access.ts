@@ -5,7 +5,7 @@
 import { describeErrno } from "../platform/errno.ts";
 import { AF_INET, AF_INET6, isIpv6, type SocketAddress } from "../platform/sockaddr.ts";
 import { closeDescriptor } from "../platform/socket.ts";
-import { Connector, type ConnectHandler } from "../net/connector.ts";
+import { type ConnectHandler, Connector } from "../net/connector.ts";
 import { authorize, type ConnectionFacts, formatSocketAddress, type Verdict } from "../mesh/mod.ts";
 import { CONNECT_TIMEOUT_MS, type PodProxy } from "./pod_proxy.ts";
 

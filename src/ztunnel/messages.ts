@@ -96,7 +96,13 @@ export type FromWorker =
   /** Answers that are not used any more. */
   | { readonly type: "forget"; readonly keys: readonly string[] }
   | { readonly type: "confirmed"; readonly epoch: number }
-  | { readonly type: "pass"; readonly worker: number; readonly uid: string; readonly listener: ListenerKind; readonly fd: number }
+  | {
+    readonly type: "pass";
+    readonly worker: number;
+    readonly uid: string;
+    readonly listener: ListenerKind;
+    readonly fd: number;
+  }
   | {
     readonly type: "report";
     readonly id: number;

@@ -38,7 +38,15 @@ const RESPONSE_TIMEOUT_MS = 20_000;
 type Hbone = Extract<Outbound, { kind: "hbone" }>;
 
 export class OutboundConnection
-  implements PodConnection, MeshWaiter, TunnelWaiter, TunnelUser, ConnectHandler, RelayOwner, TcpRelayOwner, TimerTarget {
+  implements
+    PodConnection,
+    MeshWaiter,
+    TunnelWaiter,
+    TunnelUser,
+    ConnectHandler,
+    RelayOwner,
+    TcpRelayOwner,
+    TimerTarget {
   readonly #pod: PodProxy;
   /** The application's descriptor until a relay owns it, then -1. */
   #fd: number;
@@ -103,7 +111,9 @@ export class OutboundConnection
       case "refused":
         return this.#deny(`${decision.message} (${decision.hint})`);
       case "doubleHbone":
-        return this.#deny(`${formatSocketAddress(this.#target)} is in another network, which this version cannot reach`);
+        return this.#deny(
+          `${formatSocketAddress(this.#target)} is in another network, which this version cannot reach`,
+        );
       case "needsDns":
         return this.#deny(
           `${decision.hostname} has no address, and this version does not resolve names of workloads`,

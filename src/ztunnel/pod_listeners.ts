@@ -2,9 +2,9 @@
  * Opening the three listening sockets of a pod inside its network namespace (reference ztunnel 1.3, 1.4). The main
  * thread owns them; workers watch them.
  */
-import { EADDRINUSE, describeErrno } from "../platform/errno.ts";
+import { describeErrno, EADDRINUSE } from "../platform/errno.ts";
 import { openNamespace } from "../platform/netns.ts";
-import { closeDescriptor } from "../platform/socket.ts";
+import { acceptSocket, closeDescriptor } from "../platform/socket.ts";
 import { SocketFactory } from "../net/socket_factory.ts";
 import type { ListenerKind } from "./messages.ts";
 
@@ -15,6 +15,8 @@ export const LISTENER_PORTS: Readonly<Record<ListenerKind, number>> = {
   inboundHbone: 15008,
 };
 
+/** More than a queue holds. */
+const BACKLOG_BOUND = 4096;
 const KINDS: readonly ListenerKind[] = ["inboundHbone", "inboundPlaintext", "outbound"];
 
 export interface PodListeners {
@@ -22,6 +24,8 @@ export interface PodListeners {
   readonly fds: Readonly<Record<ListenerKind, number>>;
   /** Inbound connections can keep their client's source address. */
   readonly originalSource: boolean;
+  /** Accepts what waits in the queues; whoever takes a descriptor owns it. */
+  acceptLast(take: (kind: ListenerKind, fd: number) => void): void;
   close(): void;
 }
 
@@ -64,7 +68,16 @@ export function openPodListeners(options: PodListenerOptions): PodListeners {
     fds[kind] = fd;
     originalSource &&= transparent;
   }
-  return { namespaceFd, fds: fds as Record<ListenerKind, number>, originalSource, close };
+  const acceptLast = (take: (kind: ListenerKind, fd: number) => void) => {
+    for (const kind of KINDS) {
+      for (let i = 0; i < BACKLOG_BOUND; i++) {
+        const fd = acceptSocket(fds[kind] as number);
+        if (fd < 0) break;
+        take(kind, fd);
+      }
+    }
+  };
+  return { namespaceFd, fds: fds as Record<ListenerKind, number>, originalSource, acceptLast, close };
 }
 
 function hint(code: number): string {

@@ -63,7 +63,7 @@ export class PodProxy {
   #clientContext: TlsContext;
   #serverContext: TlsContext;
   readonly #listeners: Listener[] = [];
-  #draining = false;
+  #closed = false;
 
   constructor(env: PodEnvironment, description: PodDescription, state: PodState, tls: TlsMaterial) {
     this.env = env;
@@ -135,7 +135,7 @@ export class PodProxy {
 
   /** Takes a connection that this worker or another one accepted. */
   serve(kind: ListenerKind, fd: number, peer: SocketAddress): void {
-    if (this.#draining) return closeDescriptor(fd);
+    if (this.#closed) return closeDescriptor(fd);
     const local = localAddress(fd);
     if (local === undefined) return closeDescriptor(fd);
     if (kind === "inboundHbone") {
@@ -161,14 +161,14 @@ export class PodProxy {
 
   /** Stops accepting; inbound tunnels say GOAWAY and finish what they have. */
   drain(): void {
-    this.#draining = true;
-    for (const listener of this.#listeners) listener.close();
+    for (const listener of this.#listeners) listener.acceptLast();
     this.server.drain();
   }
 
   /** Cuts everything at once, as when the pod is gone. */
   close(reason: string): void {
-    this.drain();
+    this.#closed = true;
+    for (const listener of this.#listeners) listener.close();
     for (const connection of [...this.connections]) connection.cut(reason);
     this.server.close(reason);
     this.pool.close(reason);

@@ -8,7 +8,7 @@ import type { Authorization, MeshStore, PolicyKey, Workload } from "../mesh/mod.
 import { identityOf } from "../mesh/mod.ts";
 import { sameData } from "../mesh/equal.ts";
 import type { TlsMaterial } from "../platform/tls_context.ts";
-import type { PodDescription, PodState, ToWorker } from "./messages.ts";
+import type { ListenerKind, PodDescription, PodState, ToWorker } from "./messages.ts";
 import type { PodListeners } from "./pod_listeners.ts";
 
 /** A pod as the node agent announces it. */
@@ -148,10 +148,11 @@ export class Pods {
     return messages;
   }
 
-  /** Closes the listening sockets: the kernel refuses what comes now. Workers have stopped watching them. */
-  closeListeners(): void {
+  /** Closes the listening sockets, when workers have stopped watching them; what still came to their queues is given to `rescue`. */
+  closeListeners(rescue?: (uid: string, listener: ListenerKind, fd: number) => void): void {
     for (const pod of this.#pods.values()) {
       pod.cancelRetry?.();
+      if (rescue !== undefined) pod.listeners?.acceptLast((kind, fd) => rescue(pod.info.uid, kind, fd));
       pod.listeners?.close();
       pod.listeners = undefined;
     }
@@ -210,7 +211,12 @@ export class Pods {
   #workloadOf(info: PodInfo): Workload | undefined {
     const { name, namespace, serviceAccount } = info;
     const node = this.#options.nodeName;
-    return this.#options.store.localWorkload({ name, namespace, serviceAccount, ...(node === undefined ? {} : { node }) });
+    return this.#options.store.localWorkload({
+      name,
+      namespace,
+      serviceAccount,
+      ...(node === undefined ? {} : { node }),
+    });
   }
 
   #stateOf(workload: Workload): PodState {

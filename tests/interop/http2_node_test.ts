@@ -28,8 +28,8 @@ class Answer {
   trailers: Fields = [];
   bytes = 0;
   sum = 7;
-  readonly ended = new Promise<void>((resolve) => this.end = resolve);
   end: () => void = () => {};
+  readonly ended = new Promise<void>((resolve) => this.end = resolve);
   body: Uint8Array = new Uint8Array(0);
   sent = 0;
 }

@@ -68,18 +68,9 @@ policies:
     loadBalancer: { mode: "Failover", routingPreferences: ["Network", "Region"], healthPolicy: "OnlyHealthy" },
   })]);
   assert.deepEqual(policies[0].rules, [[[{
-    namespaces: undefined,
-    notNamespaces: undefined,
-    serviceAccounts: undefined,
-    notServiceAccounts: undefined,
     principals: [{ Exact: "td/ns/a/sa/b" }, { Presence: [] }],
-    notPrincipals: undefined,
-    sourceIps: undefined,
     notSourceIps: ["10.0.0.0/8"],
-    destinationIps: undefined,
-    notDestinationIps: undefined,
     destinationPorts: [80],
-    notDestinationPorts: undefined,
   }]]]);
   assert.equal(policies[0].dryRun, false);
 });
@@ -96,7 +87,8 @@ test("parse: fills in the protobuf's defaults", () => {
 
 test("parse: every mesh reads back from JSON as it was", () => {
   fc.assert(fc.property(randomResources, (resources) => {
-    assert.deepEqual(read(JSON.parse(JSON.stringify(resources))), resources);
+    // Cloned, because fast-check's records have no prototype.
+    assert.deepEqual(read(JSON.parse(JSON.stringify(resources))), structuredClone(resources));
   }));
   const strict = policy({
     name: "p",
@@ -109,8 +101,7 @@ test("parse: every mesh reads back from JSON as it was", () => {
       [],
     ],
   });
-  const [again] = read(JSON.parse(JSON.stringify({ policies: [strict] }))).policies;
-  assert.deepEqual(JSON.parse(JSON.stringify(again)), JSON.parse(JSON.stringify(strict)));
+  assert.deepEqual(read(JSON.parse(JSON.stringify({ policies: [strict] }))).policies, [strict]);
 });
 
 test("parse: reports all errors, not only the first", () => {

@@ -1,0 +1,179 @@
+/**
+ * `deno task demo`: brings up examples/bookstore.yaml, sends real HTTP between its pods, and shows for each request who talked to
+ * whom, with which identities, over which path, and which rule refused it. Exit code 0 only if all of it was so.
+ *
+ * What it shows is read from the ztunnels' own access logs. `AMBIT_BINARY=dist/ambit` runs it with a compiled ambit.
+ */
+import process from "node:process";
+import type { AccessLine } from "./demo/access_line.ts";
+import { ambitCommand, MeshProcess } from "./demo/mesh_process.ts";
+
+const MESH = new URL("../examples/bookstore.yaml", import.meta.url).pathname;
+const HBONE_PORT = ":15008";
+
+const color = process.stdout.isTTY && process.env.NO_COLOR === undefined;
+const paint = (code: number) => (text: string) => color ? `\x1b[${code}m${text}\x1b[0m` : text;
+const [bold, dim, red, green, cyan] = [1, 2, 31, 32, 36].map(paint) as [Paint, Paint, Paint, Paint, Paint];
+type Paint = (text: string) => string;
+
+let failures = 0;
+
+/** One thing that must be so. */
+function expect(holds: boolean, what: string): void {
+  console.log(`   ${holds ? green("✓") : red("✗")} ${what}`);
+  if (!holds) failures++;
+}
+
+/** A hop of a request as its ztunnels tell it. `client` and `server` are nodes; undefined: that end has no ztunnel. */
+interface Hop {
+  readonly from: string;
+  readonly to: string;
+  readonly client: string | undefined;
+  readonly server: string;
+  readonly allowed: boolean;
+}
+
+async function showHop(mesh: MeshProcess, hop: Hop, mark: number): Promise<AccessLine> {
+  const inbound = await mesh.access(
+    hop.server,
+    ({ fields }) => fields.direction === "inbound" && fields["dst.workload"] === hop.to && isFrom(fields, hop),
+    mark,
+  );
+  const source = inbound.fields["src.identity"];
+  if (hop.client === undefined) {
+    console.log(dim(`     ${hop.from} ─ plain TCP, no identity → ztunnel ${hop.server} → ${hop.to}`));
+    expect(source === undefined, "came without an identity");
+  } else {
+    const outbound = await mesh.access(
+      hop.client,
+      ({ fields }) =>
+        fields.direction === "outbound" && fields["src.workload"] === hop.from &&
+        fields["dst.workload"] === hop.to,
+      mark,
+    );
+    const target = outbound.fields["dst.identity"];
+    console.log(
+      dim(
+        `     ${hop.from} → ztunnel ${hop.client} ═ HBONE to ${
+          outbound.fields["dst.addr"]
+        } ═ ztunnel ${hop.server} → ${hop.to}`,
+      ),
+    );
+    console.log(dim(`     client ${cyan(source ?? "?")}`));
+    console.log(dim(`     server ${cyan(target ?? "?")}`));
+    expect(outbound.fields["dst.addr"]?.endsWith(HBONE_PORT) ?? false, "went through the HBONE tunnel");
+    expect(source?.endsWith(`/sa/${hop.from}`) ?? false, `the client proved to be ${hop.from}`);
+    expect(target?.endsWith(`/sa/${hop.to}`) ?? !hop.allowed, `the server proved to be ${hop.to}`);
+  }
+  expect((inbound.fields.error === undefined) === hop.allowed, hop.allowed ? "was allowed" : "was refused");
+  return inbound;
+}
+
+/** A connection without an identity carries no workload that was proved, so the client is known by its address's workload or not at all. */
+function isFrom(fields: AccessLine["fields"], hop: Hop): boolean {
+  return hop.client === undefined ? fields["src.identity"] === undefined : fields["src.workload"] === hop.from;
+}
+
+/** Sends a request and shows the command as a person would type it. */
+async function curl(mesh: MeshProcess, pod: string, ...args: string[]) {
+  console.log(`   $ ${bold(`ambit local exec ${pod} -- curl -sS ${args.join(" ")}`)}`);
+  const result = await mesh.exec(pod, ["curl", "-sS", "-m", "10", ...args]);
+  const answer = (result.stdout || result.stderr).trim();
+  console.log(`     ${answer.length > 300 ? `${answer.slice(0, 300)}…` : answer}`);
+  return result;
+}
+
+function title(text: string): void {
+  console.log(`\n${bold(text)}`);
+}
+
+const startedAt = performance.now();
+console.log(`Starting ${dim(ambitCommand(["local", "examples/bookstore.yaml"]).join(" "))}`);
+const mesh = await MeshProcess.start([MESH]);
+try {
+  await mesh.up();
+  for (const name of ["productpage", "reviews", "ratings"]) {
+    await mesh.line((line) => line.includes(`${name} listens on port`));
+  }
+  for (const line of mesh.lines.filter((line) => !line.includes(" | ") && !/^(Try|Look|Stop):/.test(line))) {
+    console.log(line);
+  }
+
+  title("1. A shopper opens the product page, which asks reviews, which asks ratings");
+  let mark = mesh.lines.length;
+  const page = await curl(mesh, "shopper", "http://productpage/");
+  expect(page.code === 0 && page.stdout.includes(`"service":"ratings"`), "the answer came from all three services");
+  await showHop(mesh, { from: "shopper", to: "productpage", client: "node-b", server: "node-a", allowed: true }, mark);
+  await showHop(mesh, { from: "productpage", to: "reviews", client: "node-a", server: "node-b", allowed: true }, mark);
+  await showHop(mesh, { from: "reviews", to: "ratings", client: "node-b", server: "node-a", allowed: true }, mark);
+
+  title("2. The shopper asks reviews directly: only productpage is on the ALLOW list");
+  mark = mesh.lines.length;
+  const reviews = await curl(mesh, "shopper", "http://reviews/");
+  expect(reviews.code !== 0, "got no answer");
+  showRule(
+    await showHop(mesh, { from: "shopper", to: "reviews", client: "node-b", server: "node-b", allowed: false }, mark),
+    "bookstore/reviews-for-productpage",
+  );
+
+  title("3. The shopper asks ratings: a DENY rule keeps everybody out who is not of the bookstore");
+  mark = mesh.lines.length;
+  const ratings = await curl(mesh, "shopper", "http://ratings/");
+  expect(ratings.code !== 0, "got no answer");
+  showRule(
+    await showHop(mesh, { from: "shopper", to: "ratings", client: "node-b", server: "node-a", allowed: false }, mark),
+    "bookstore/ratings-not-for-outsiders",
+  );
+
+  title("4. A stranger outside the mesh opens the product page: no policy there asks for an identity");
+  mark = mesh.lines.length;
+  const plain = await curl(mesh, "stranger", `http://${addressOf("productpage")}:8080/`);
+  expect(plain.code === 0 && plain.stdout.includes(`"service":"ratings"`), "the answer came from all three services");
+  await showHop(
+    mesh,
+    { from: "stranger", to: "productpage", client: undefined, server: "node-a", allowed: true },
+    mark,
+  );
+
+  title("5. The stranger asks ratings: without an identity it is of no namespace, so the DENY rule holds");
+  mark = mesh.lines.length;
+  const refused = await curl(mesh, "stranger", `http://${addressOf("ratings")}:8080/`);
+  expect(refused.code !== 0, "got no answer");
+  showRule(
+    await showHop(mesh, { from: "stranger", to: "ratings", client: undefined, server: "node-a", allowed: false }, mark),
+    "bookstore/ratings-not-for-outsiders",
+  );
+
+  title("6. The same first request over IPv6");
+  mark = mesh.lines.length;
+  const v6 = await curl(mesh, "shopper", "-6", "http://productpage/");
+  expect(v6.code === 0 && v6.stdout.includes(`"client":"fd00:`), "productpage saw the shopper's own IPv6 address");
+  await showHop(mesh, { from: "shopper", to: "productpage", client: "node-b", server: "node-a", allowed: true }, mark);
+
+  title("7. Ctrl-C");
+  const code = await mesh.end("SIGINT");
+  expect(code === 0, "ambit ended with exit code 0");
+  const left = await mesh.leftOvers();
+  expect(left.length === 0, `left nothing behind${left.length === 0 ? "" : `, but ${left.join(", ")}`}`);
+} catch (error) {
+  failures++;
+  console.error(red(`\n${(error as Error).message}`));
+} finally {
+  await mesh.dispose();
+}
+
+const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+if (failures === 0) console.log(green(`\nAll of it was so, in ${seconds} s.`));
+else console.log(red(`\n${failures} of it ${failures === 1 ? "was" : "were"} not so.`));
+process.exit(failures === 0 ? 0 : 1);
+
+function addressOf(pod: string): string {
+  const line = mesh.lines.find((line) => line.includes(`/${pod} `)) ?? "";
+  return /(\d+\.){3}\d+/.exec(line)?.[0] ?? "";
+}
+
+function showRule(inbound: AccessLine, policy: string): void {
+  const error = inbound.fields.error ?? "";
+  console.log(dim(`     ${red(error)}`));
+  expect(error.includes(policy), `by the rule ${policy}`);
+}

@@ -78,9 +78,25 @@ function isFrom(fields: AccessLine["fields"], hop: Hop): boolean {
 async function curl(mesh: MeshProcess, pod: string, ...args: string[]) {
   console.log(`   $ ${bold(`ambit local exec ${pod} -- curl -sS ${args.join(" ")}`)}`);
   const result = await mesh.exec(pod, ["curl", "-sS", "-m", "10", ...args]);
-  const answer = (result.stdout || result.stderr).trim();
-  console.log(`     ${answer.length > 300 ? `${answer.slice(0, 300)}…` : answer}`);
+  console.log(`     ${result.code === 0 ? describeAnswer(result.stdout) : result.stderr.trim()}`);
   return result;
+}
+
+/** What `ambit echo` answers with. */
+interface EchoAnswer {
+  readonly service: string;
+  readonly node: string;
+  readonly client: string;
+  readonly calls: readonly { readonly status: number; readonly answer: EchoAnswer }[];
+}
+
+function describeAnswer(text: string): string {
+  const describe = ({ service, node, client, calls }: EchoAnswer): string =>
+    [
+      `${service} on ${node} answered ${client}`,
+      ...calls.map(({ answer }) => describe(answer)),
+    ].join(", and had asked: ");
+  return describe(JSON.parse(text) as EchoAnswer);
 }
 
 function title(text: string): void {
@@ -92,6 +108,7 @@ console.log(`Starting ${dim(ambitCommand(["local", "examples/bookstore.yaml"]).j
 const mesh = await MeshProcess.start([MESH]);
 try {
   await mesh.up();
+  console.log(dim(`(up; waiting for the three servers)`));
   for (const name of ["productpage", "reviews", "ratings"]) {
     await mesh.line((line) => line.includes(`${name} listens on port`));
   }

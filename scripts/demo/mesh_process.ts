@@ -21,6 +21,14 @@ export function ambitCommand(args: readonly string[]): readonly string[] {
   return [process.execPath, ...flags, entry, ...args];
 }
 
+export interface MeshOptions {
+  readonly onLine?: (line: string) => void;
+  /** Added to the environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** What to put before the command, to run it as somebody else. */
+  readonly prefix?: readonly string[];
+}
+
 export class MeshProcess {
   /** Every line so far, as printed: `who | line`. */
   readonly lines: string[] = [];
@@ -60,14 +68,19 @@ export class MeshProcess {
   }
 
   /** Starts it, with a directory for temporary files of its own, so that `exec` finds this run among others. */
-  static async start(args: readonly string[], onLine: (line: string) => void = () => {}): Promise<MeshProcess> {
+  static async start(args: readonly string[], options: MeshOptions = {}): Promise<MeshProcess> {
     const temporary = await mkdtemp(join(tmpdir(), "mesh-"));
-    const [file = "", ...rest] = ambitCommand(["local", ...args]);
+    const [file = "", ...rest] = [...options.prefix ?? [], ...ambitCommand(["local", ...args])];
     const child = spawn(file, rest, {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, TMPDIR: temporary },
+      env: { ...process.env, TMPDIR: temporary, ...options.env },
     });
-    return new MeshProcess(child, temporary, onLine);
+    return new MeshProcess(child, temporary, options.onLine ?? (() => {}));
+  }
+
+  /** Where it and everything it starts is told to put temporary files: no other process has this in its environment. */
+  get temporary(): string {
+    return this.#temporary;
   }
 
   get pid(): number {
@@ -128,6 +141,11 @@ export class MeshProcess {
       child.on("error", reject);
       child.on("close", (code) => resolve({ code: code ?? 137, stdout, stderr }));
     });
+  }
+
+  /** Waits for the end. Resolves with the exit code. */
+  get exited(): Promise<number> {
+    return this.#exited;
   }
 
   /** Sends a signal and waits for the end. Resolves with the exit code. */

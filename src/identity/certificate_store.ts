@@ -6,7 +6,7 @@
  */
 import type { TlsMaterial } from "../platform/tls_context.ts";
 import { createKeyAndRequest } from "./csr.ts";
-import { type CertificateFacts, readCertificate } from "./certificate_facts.ts";
+import { type CertificateFacts, readCertificate } from "../platform/certificates.ts";
 
 /** Who signs requests: the mesh CA by whichever way it is reached. Rejects with a reason when it will not. */
 export interface Authority {
@@ -125,7 +125,7 @@ export class CertificateStore {
   async #request(entry: Entry): Promise<TlsMaterial> {
     await this.#slot();
     try {
-      const { privateKeyPem, csrPem } = await createKeyAndRequest(entry.identity);
+      const { privateKeyPem, csrPem } = createKeyAndRequest(entry.identity);
       const { chain, roots } = await this.#withTimeout(
         this.#options.authority.requestCertificate(entry.identity, csrPem),
       );

@@ -2,10 +2,7 @@
  * A fresh key and a certificate request for a workload identity: ECDSA P-256, empty subject and exactly one extension, a
  * critical subject alternative name with one URI (reference ztunnel, section 4).
  */
-import "reflect-metadata";
-import { PemConverter, Pkcs10CertificateRequestGenerator, SubjectAlternativeNameExtension } from "@peculiar/x509";
-
-const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+import { createRequest, PrivateKey } from "../platform/certificates.ts";
 
 export interface KeyAndRequest {
   /** PKCS#8 in PEM. It never leaves the process. */
@@ -14,13 +11,11 @@ export interface KeyAndRequest {
 }
 
 /** `identity` is the SPIFFE id the certificate shall carry. */
-export async function createKeyAndRequest(identity: string): Promise<KeyAndRequest> {
-  const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
-  const request = await Pkcs10CertificateRequestGenerator.create({
-    keys,
-    signingAlgorithm: ALGORITHM,
-    extensions: [new SubjectAlternativeNameExtension([{ type: "url", value: identity }], true)],
-  });
-  const pkcs8 = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
-  return { privateKeyPem: PemConverter.encode(pkcs8, "PRIVATE KEY"), csrPem: request.toString("pem") };
+export function createKeyAndRequest(identity: string): KeyAndRequest {
+  const key = new PrivateKey();
+  try {
+    return { privateKeyPem: key.toPem(), csrPem: createRequest(key, identity) };
+  } finally {
+    key.free();
+  }
 }

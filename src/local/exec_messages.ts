@@ -37,7 +37,11 @@ export function decodeExecReply(line: string): ExecReply {
   const value = JSON.parse(line) as Partial<Record<string, unknown>> | null;
   const { type, data, code, message } = value ?? {};
   if ((type === "stdout" || type === "stderr") && typeof data === "string") return { type, data };
-  if (type === "exit" && typeof code === "number") return { type, code };
+  if (type === "exit" && isExitCode(code)) return { type, code: Math.abs(code) }; // JSON knows a minus zero
   if (type === "error" && typeof message === "string") return { type, message };
   throw new TypeError("not an exec reply");
+}
+
+function isExitCode(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= 255;
 }

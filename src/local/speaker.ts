@@ -1,6 +1,6 @@
 /** What `ambit local` prints: the mesh at a glance, and every line of its processes with its author. */
 import { isAbsolute, relative } from "node:path";
-import type { MeshFile, Problem } from "../control/local/mesh_file.ts";
+import type { MeshFile, MeshPod, Problem } from "../control/local/mesh_file.ts";
 import { selfCommand } from "./self.ts";
 
 /** Writes whole lines. */
@@ -58,10 +58,16 @@ function hints({ nodes, pods, hosts }: MeshFile): string[] {
   const client = pods.find((pod) => pod.captured && pod.command === undefined) ?? pods[0];
   const service = hosts[0]?.names[0];
   return [
-    ...(client && service ? [`Try:   ${exec} ${client.name} -- curl -s http://${service}/`] : []),
+    ...(client && service ? [`Try:   ${exec} ${nameOf(client, pods)} -- curl -s http://${service}/`] : []),
     ...(nodes[0] ? [`Look:  ${exec} ${nodes[0].name} -- curl -s localhost:15000/config_dump`] : []),
     "Stop:  Ctrl-C",
   ];
+}
+
+/** The shortest name that means only this pod. */
+function nameOf(pod: MeshPod, pods: readonly MeshPod[]): string {
+  const alone = pods.filter((other) => other.name === pod.name).length === 1;
+  return alone ? pod.name : `${pod.namespace}/${pod.name}`;
 }
 
 function count(n: number, what: string): string {

@@ -25,7 +25,8 @@ interface Choice {
 
 /** Pods of one node share their locality, so a data plane has one client locality and a waypoint mode per port. */
 const MAX_CHOICES_PER_SET = 32;
-const choices = new WeakMap<EndpointSet, { readonly service: Service; readonly byKey: Map<string, Choice> }>();
+/** A changed service has a new set, so the set stands for the service too. */
+const choices = new WeakMap<EndpointSet, Map<string, Choice>>();
 
 /** Undefined: the service has no endpoint for this port and client. `port` is the service's. */
 export function balance(
@@ -38,17 +39,16 @@ export function balance(
 ): Picked | undefined {
   const set = view.endpointsOf(service);
   let known = choices.get(set);
-  // Endpoint sets without entries may be shared between services.
-  if (known === undefined || known.service !== service) {
-    known = { service, byKey: new Map() };
+  if (known === undefined) {
+    known = new Map();
     choices.set(set, known);
   }
   const key = `${port}/${mode}/${localityKey(service.loadBalancer, client)}`;
-  let choice = known.byKey.get(key);
+  let choice = known.get(key);
   if (choice === undefined) {
-    if (known.byKey.size >= MAX_CHOICES_PER_SET) known.byKey.clear();
+    if (known.size >= MAX_CHOICES_PER_SET) known.clear();
     choice = choose(set, service, port, client, mode);
-    known.byKey.set(key, choice);
+    known.set(key, choice);
   }
   return pickByWeight(choice.picks, choice.sums, random);
 }

@@ -13,15 +13,18 @@ export class ServiceIndex {
   readonly #byHostname = new MultiIndex<ServiceKey, Service>();
   /** Key: network, prefix length and masked address. */
   readonly #byRange = new MultiIndex<ServiceKey, Service>();
-  /** How many ranges there are of each network, family and prefix length: what a lookup has to try. */
-  readonly #rangeLengths = new Map<string, Map<number, number>>();
+  /** Prefix lengths that ranges of a network and family have had: what a lookup has to try. At most 129 each. */
+  readonly #rangeLengths = new Map<string, Set<number>>();
 
   add(service: Service): void {
     const key = keyOfService(service);
     for (const vip of service.vips) this.#byVip.set(vip, key, service);
     for (const { network, range } of rangesOf(service)) {
       this.#byRange.set(rangeKey(network, range.bytes, range.prefixLength), key, service);
-      this.#countRange(network, range, 1);
+      const family = familyKey(network, range.bytes);
+      const lengths = this.#rangeLengths.get(family);
+      if (lengths === undefined) this.#rangeLengths.set(family, new Set([range.prefixLength]));
+      else lengths.add(range.prefixLength);
     }
     this.#byHostname.set(service.hostname, key, service);
   }
@@ -31,7 +34,6 @@ export class ServiceIndex {
     for (const vip of service.vips) this.#byVip.delete(vip, key);
     for (const { network, range } of rangesOf(service)) {
       this.#byRange.delete(rangeKey(network, range.bytes, range.prefixLength), key);
-      this.#countRange(network, range, -1);
     }
     this.#byHostname.delete(service.hostname, key);
   }
@@ -55,7 +57,7 @@ export class ServiceIndex {
     if (lengths === undefined) return undefined;
     let best: Service | undefined;
     let bestLength = -1;
-    for (const length of lengths.keys()) {
+    for (const length of lengths) {
       const services = this.#byRange.get(rangeKey(network, maskIp(bytes, length), length));
       const candidate = services === undefined ? undefined : bestService(services.values(), clientNamespace);
       if (candidate === undefined) continue;
@@ -66,16 +68,6 @@ export class ServiceIndex {
       }
     }
     return best;
-  }
-
-  #countRange(network: string, range: Cidr, change: number): void {
-    const family = familyKey(network, range.bytes);
-    const lengths = this.#rangeLengths.get(family) ?? new Map<number, number>();
-    const count = (lengths.get(range.prefixLength) ?? 0) + change;
-    if (count > 0) lengths.set(range.prefixLength, count);
-    else lengths.delete(range.prefixLength);
-    if (lengths.size > 0) this.#rangeLengths.set(family, lengths);
-    else this.#rangeLengths.delete(family);
   }
 }
 

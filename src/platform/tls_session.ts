@@ -3,6 +3,7 @@
  *
  * The session does not own the descriptor. After `free` no method may be called.
  */
+import { certificateUris } from "./certificates.ts";
 import { errnoWord } from "./libc.ts";
 import { crypto, readText, ssl, takeErrors, verifyErrorText } from "./openssl.ts";
 import type { Pointer } from "./runtime.ts";
@@ -14,14 +15,6 @@ const SSL_ERROR_WANT_WRITE = 3;
 const SSL_ERROR_SYSCALL = 5;
 const SSL_ERROR_ZERO_RETURN = 6;
 const X509_V_OK = 0;
-const NID_SUBJECT_ALT_NAME = 85;
-/** The tag of a URI among the kinds of GeneralName, RFC 5280 section 4.2.1.6. */
-const GEN_URI = 6;
-
-const nameType = new Int32Array(1);
-const nameTypeBytes = new Uint8Array(nameType.buffer);
-/** Byte for byte: an odd byte in a name must not be able to look like another name. */
-const latin1 = new TextDecoder("latin1");
 
 /** A record's payload; a longer write is cut into records anyway, and partial writes are enabled. */
 const RECORD_BYTES = 16 * 1024;
@@ -108,20 +101,7 @@ export class TlsSession {
   peerUris(): string[] | undefined {
     const certificate = ssl.SSL_get1_peer_certificate(this.#ssl);
     if (certificate === null) return undefined;
-    const names = crypto.X509_get_ext_d2i(certificate, NID_SUBJECT_ALT_NAME, null, null);
-    const uris: string[] = [];
-    if (names !== null) {
-      const count = crypto.OPENSSL_sk_num(names);
-      for (let i = 0; i < count; i++) {
-        const name = crypto.OPENSSL_sk_value(names, i);
-        const value = name === null ? null : crypto.GENERAL_NAME_get0_value(name, nameTypeBytes);
-        if (value === null || nameType[0] !== GEN_URI) continue;
-        const data = crypto.ASN1_STRING_get0_data(value);
-        const length = crypto.ASN1_STRING_length(value);
-        if (data !== null && length > 0) uris.push(latin1.decode(runtime.view(data, 0, length)));
-      }
-      crypto.GENERAL_NAMES_free(names);
-    }
+    const uris = certificateUris(certificate);
     crypto.X509_free(certificate);
     return uris;
   }

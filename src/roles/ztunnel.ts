@@ -10,7 +10,7 @@ import { ignoreBrokenPipes, raiseDescriptorLimit } from "../platform/process.ts"
 import { writeLines } from "../platform/socket.ts";
 import { createLog, createLogWriter, createProcessMetrics, createWallClock, Registry } from "../telemetry/mod.ts";
 import { createTrafficMetrics } from "../telemetry/traffic_metrics.ts";
-import { startAdminServers } from "../ztunnel/admin_servers.ts";
+import { startAdminServers } from "./ztunnel_admin.ts";
 import { ControlPlane } from "../ztunnel/control_plane.ts";
 import { followLocalControl } from "../ztunnel/local_control.ts";
 import { openPodListeners } from "../ztunnel/pod_listeners.ts";
@@ -42,7 +42,7 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   if (descriptors.error !== undefined) {
     log.log("warn", "main", `cannot raise the limit of open files: ${descriptors.error}`, { limit: descriptors.limit });
   }
-  await proveAuthentication();
+  proveAuthentication();
 
   const readiness = new Readiness(["state manager", "workload proxy manager"]);
   const registry = new Registry({ nowMs: () => performance.now(), retainMs: RETAIN_SERIES_MS });

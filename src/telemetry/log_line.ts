@@ -23,8 +23,12 @@ export function bare(text: string): Bare {
 /** Control characters that JSON leaves as they are, C1 and the line separators, would act in a terminal. */
 const UNESCAPED_CONTROLS = /[\x7f-\x9f\u2028\u2029]/g;
 
+/** Printable ASCII without quote and backslash: nearly every value there is, and needs no escaping. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
 /** Quoted and escaped, so that it holds no control character. */
 export function quoted(text: string): string {
+  if (PLAIN.test(text)) return '"' + text + '"';
   return JSON.stringify(text).replace(
     UNESCAPED_CONTROLS,
     (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"),

@@ -1,5 +1,4 @@
 /** What `ambit local` tells this ztunnel, applied to its control plane. */
-import type { Readiness } from "../admin/mod.ts";
 import type { LocalControlOptions } from "../control/local/channel_client.ts";
 import { parseMesh } from "../mesh/mod.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -7,7 +6,8 @@ import type { ControlPlane } from "./control_plane.ts";
 
 export interface LocalControlTarget {
   readonly controlPlane: ControlPlane;
-  readonly readiness: Readiness;
+  /** Told when the first mesh, and the first whole list of pods, is in force. */
+  readonly readiness: { done(task: "state manager" | "workload proxy manager"): void };
   readonly log: Log;
 }
 

@@ -20,13 +20,13 @@ import {
   parseSocketAddress,
   parseSpiffeId,
 } from "../../src/mesh/mod.ts";
-import type { Random } from "../support/fuzz.ts";
+import type { FuzzTask, Random } from "../support/fuzz.ts";
 import { pod } from "./builders.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
 /** Addresses and ranges: what is taken has one canonical text. */
-export function fuzzIp(bytes: Uint8Array): void {
+function fuzzIp(bytes: Uint8Array): void {
   const given = text(bytes);
   const ip = parseIp(given);
   if (ip !== undefined) {
@@ -41,7 +41,7 @@ export function fuzzIp(bytes: Uint8Array): void {
   assert.deepEqual(parseCidr(formatCidr(cidr)), cidr);
 }
 
-export function fuzzAuthority(bytes: Uint8Array): void {
+function fuzzAuthority(bytes: Uint8Array): void {
   const given = text(bytes);
   const authority = parseAuthority(given);
   switch (authority.kind) {
@@ -61,14 +61,14 @@ export function fuzzAuthority(bytes: Uint8Array): void {
   if (address !== undefined) assert.deepEqual(parseSocketAddress(formatSocketAddress(address)), address);
 }
 
-export function fuzzSpiffe(bytes: Uint8Array): void {
+function fuzzSpiffe(bytes: Uint8Array): void {
   const given = text(bytes);
   const parts = parseSpiffeId(given);
   if (parts !== undefined) assert.equal(formatSpiffeId(parts), given);
 }
 
 /** Whatever a peer says is bounded, and survives being said again. */
-export function fuzzBaggage(bytes: Uint8Array): void {
+function fuzzBaggage(bytes: Uint8Array): void {
   const baggage = parseBaggage(text(bytes));
   for (const value of Object.values(baggage)) {
     // deno-lint-ignore no-control-regex
@@ -86,14 +86,14 @@ export function fuzzBaggage(bytes: Uint8Array): void {
   assert.deepEqual(again, { ...baggage, clusterId: baggage.clusterId ?? "Kubernetes" });
 }
 
-export function fuzzForwarded(bytes: Uint8Array): void {
+function fuzzForwarded(bytes: Uint8Array): void {
   const read = parseForwarded(text(bytes));
   if (read.for === undefined) return;
   assert.deepEqual(parseForwarded(formatForwarded(read.for, read.host)), read);
 }
 
 /** What is taken can be stored, asked, and written and read again; what is refused says why. */
-export function fuzzParse(bytes: Uint8Array, random: Random): void {
+function fuzzParse(bytes: Uint8Array, random: Random): void {
   let value: unknown;
   try {
     value = JSON.parse(text(bytes));
@@ -143,8 +143,7 @@ function checkParse(value: unknown): void {
   assert.deepEqual(store.resources(), { workloads: [], services: [], policies: [] });
 }
 
-/** By the name of its corpus directory. */
-export const MESH_FUZZ_TARGETS: Readonly<Record<string, (bytes: Uint8Array, random: Random) => void>> = {
+const BY_CORPUS: Readonly<Record<string, (bytes: Uint8Array, random: Random) => void>> = {
   ip: fuzzIp,
   authority: fuzzAuthority,
   spiffe: fuzzSpiffe,
@@ -152,3 +151,8 @@ export const MESH_FUZZ_TARGETS: Readonly<Record<string, (bytes: Uint8Array, rand
   forwarded: fuzzForwarded,
   parse: fuzzParse,
 };
+
+/** What `deno task fuzz` and the test of all fuzz targets run. */
+export const targets: readonly Omit<FuzzTask, "seconds" | "seed">[] = Object.entries(BY_CORPUS).map((
+  [name, target],
+) => ({ name: `mesh ${name}`, corpusDir: `tests/corpus/mesh/${name}`, maxBytes: 4096, target }));

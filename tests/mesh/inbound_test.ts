@@ -10,6 +10,7 @@ import {
   parseAuthority,
   resolveInbound,
   type Workload,
+  workloadUid,
 } from "../../src/mesh/mod.ts";
 import { endpointOf, gateway, key, mesh, pod, service } from "./builders.ts";
 
@@ -97,6 +98,11 @@ const TABLE: readonly (readonly [string, Workload, string, string])[] = [
 for (const [name, local, authority, expected] of TABLE) {
   test(`inbound: ${name} (${authority} at ${local.name})`, () => assert.equal(shown(ask(local, authority)), expected));
 }
+
+test("inbound: a waypoint that is referenced by an ip is known by it, whichever record of that ip is the local one", () => {
+  const record = pod("record", ["10.0.0.10"], { uid: workloadUid("c/networking/WorkloadEntry/record") });
+  assert.equal(shown(ask(record, "10.0.0.5:80")), "10.0.0.10:80");
+});
 
 test("inbound: a mismatch names both addresses", () => {
   const inbound = ask(web, "10.0.0.3:80");

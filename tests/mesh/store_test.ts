@@ -211,6 +211,12 @@ test("store: a workload's policies are the global ones, its namespace's and the 
   assert.deepEqual(found.missing, ["default/gone"]);
 });
 
+test("store: a namespace policy without a namespace is not a global one", () => {
+  const store = new MeshStore();
+  store.apply({ upsert: { policies: [policy({ ...deny, name: "p", namespace: "", scope: "Namespace" })] } });
+  assert.deepEqual(store.policiesFor(pod("x", [])).policies, []);
+});
+
 test("store: a policy that changes its scope is found by the new one only", () => {
   const store = new MeshStore();
   const base = { ...deny, name: "p", namespace: "default" } as const;

@@ -4,7 +4,7 @@
  * It signs a request only after the requester has proved to hold the key, only for the one SPIFFE id that was asked for,
  * and takes nothing else from the request. Whether the asker may have that id is the caller's question.
  */
-import "reflect-metadata";
+import "./reflect_polyfill.ts";
 import * as x509 from "@peculiar/x509";
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";

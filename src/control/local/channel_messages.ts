@@ -152,7 +152,7 @@ function integer(fields: Fields, key: string): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
     throw new ChannelProtocolError(`"${key}" is not a whole number`);
   }
-  return value;
+  return Math.abs(value); // JSON knows a minus zero
 }
 
 function unknownType(fields: Fields): ChannelProtocolError {

@@ -94,6 +94,10 @@ test("attacks: a CONTINUATION flood ends within its block, however it is cut", (
     const taken = flood(server, 100_000, () => frame(FrameType.CONTINUATION, 0, 1, part));
     assertCalmed(server, taken, 64);
   }
+  const server = openServer();
+  server.receive(frame(FrameType.HEADERS, Flag.END_STREAM, 1, new Uint8Array(16_000).fill(0x82)));
+  const taken = flood(server, 100, () => frame(FrameType.CONTINUATION, 0, 1, new Uint8Array(16_000).fill(0x82)));
+  assertCalmed(server, taken, 2);
 });
 
 test("attacks: a header block above its limit is refused before its payload is read", () => {

@@ -55,6 +55,14 @@ suite("connection: opening", () => {
     assert.equal(client.connection.peerMaxConcurrent, 3);
   });
 
+  test("connection: a peer that sets no limit of streams has none", () => {
+    const client = openClient();
+    assert.ok(client.connection.peerMaxConcurrent > 1e6);
+    client.receive(frame(FrameType.SETTINGS, 0, 0, setting(Setting.MAX_CONCURRENT_STREAMS, 5)));
+    client.receive(frame(FrameType.SETTINGS, 0, 0));
+    assert.equal(client.connection.peerMaxConcurrent, 5, "a later SETTINGS changes only what it names");
+  });
+
   test("connection: refuses options that HTTP/2 does not allow", () => {
     const bad = [{ maxFrameBytes: 16_383 }, { initialWindowBytes: 2 ** 31 }, { maxFrameBytes: 1 << 24 }];
     for (const changes of bad) assert.throws(() => new Peer(options("server", changes)), RangeError);
@@ -142,6 +150,19 @@ suite("connection: exchanges", () => {
     server.receive(headers(1, ["x-late", "trailer"], END));
     assert.deepEqual(server.log(), []);
     assert.deepEqual(server.frames().map(describe), ["WINDOW_UPDATE 0 by 40000"]);
+  });
+
+  test("connection: late frames are ignored also when more streams were reset than are remembered", () => {
+    const server = openServer();
+    for (let id = 1; id < 1001; id += 2) {
+      server.receive(headers(id, POST));
+      server.connection.resetStream(server.stream(id), ErrorCode.CANCEL);
+    }
+    server.take();
+    server.log();
+    server.receive(concat(frame(FrameType.DATA, 0, 1, ascii("late")), headers(3, ["x-late", "trailer"], END)));
+    assert.deepEqual(server.log(), []);
+    assert.equal(server.take().length, 0);
   });
 
   test("connection: calls on a closed stream do nothing", () => {
@@ -351,6 +372,13 @@ suite("connection: the end", () => {
     assert.equal(client.take().length, 0);
     assert.equal(client.connection.failedWith, ErrorCode.PROTOCOL_ERROR);
     assert.deepEqual(client.log(), []);
+  });
+
+  test("connection: what follows a fault in the same chunk is not read", () => {
+    const server = openServer();
+    server.receive(concat(frame(FrameType.PING, 0, 3, new Uint8Array(8)), headers(1, GET, END), headers(3, GET, END)));
+    assert.deepEqual(server.log(), ["failed 1"]);
+    assert.deepEqual(server.frames().map(describe), ["GOAWAY last 0 code 1"]);
   });
 
   test("connection: a handler may end everything from inside an event", () => {

@@ -47,6 +47,14 @@ test("flow_control: sends no more than the stream's window, and goes on when it 
   assert.ok(stream.localEnded);
 });
 
+test("flow_control: `writable` comes once for each time a stream fell short", () => {
+  const client = openClient({}, setting(Setting.INITIAL_WINDOW_SIZE, 10));
+  const stream = client.open(POST);
+  client.connection.sendData(stream, payload(25), 0, 25, true);
+  for (let i = 0; i < 3; i++) client.receive(update(1, 5));
+  assert.deepEqual(client.log(), ["writable 1"]);
+});
+
 test("flow_control: sends no more than the connection's window, and waiting streams take turns", () => {
   const client = openClient({}, setting(Setting.INITIAL_WINDOW_SIZE, 1 << 20));
   const streams = [client.open(POST), client.open(POST), client.open(POST)];
@@ -164,6 +172,16 @@ test("flow_control: a reset stream waits no longer", () => {
   assert.deepEqual(client.log(), ["reset 1 8 by peer", "closed 1"]);
 });
 
+test("flow_control: a stream that closes while it waits for the connection is not told to write", () => {
+  const client = openClient({}, setting(Setting.INITIAL_WINDOW_SIZE, 1 << 20));
+  const streams = [client.open(POST), client.open(POST), client.open(POST)];
+  client.connection.sendData(streams[0], payload(65_535), 0, 65_535, false);
+  for (const stream of streams) client.connection.sendData(stream, payload(1), 0, 1, false);
+  client.receive(frame(FrameType.RST_STREAM, 0, 3, u32(8)));
+  client.receive(update(0, 5));
+  assert.deepEqual(client.log(), ["reset 3 8 by peer", "closed 3", "writable 1", "writable 5"]);
+});
+
 test("flow_control: a peer that sends more than the stream's window is cut off that stream", () => {
   const server = openServer({ initialWindowBytes: 65_535, connectionWindowBytes: 1 << 20 });
   server.autoConsume = false;
@@ -202,6 +220,8 @@ test("flow_control: a window below the RFC's binds the peer from its acknowledge
   server.receive(data(1, 1));
   server.receive(data(3, 1));
   assert.deepEqual(server.log(), ["reset 1 3", "closed 1", "reset 3 3", "closed 3"]);
+  server.receive(concat(headers(5, CONNECT), data(5, 1000), data(5, 1)));
+  assert.deepEqual(server.log().slice(1), ["reset 5 3", "closed 5"], "streams opened after it too");
 });
 
 test("flow_control: gives window back in batches of half, and not to a stream that ended", () => {
@@ -255,11 +275,11 @@ test("flow_control: what a closed stream held of the connection's window comes b
 test("flow_control: the rest of a frame whose stream is reset in its middle comes back too", () => {
   const server = openServer();
   server.autoConsume = false;
-  server.receive(headers(1, CONNECT));
-  const bytes = data(1, 16_000);
-  for (let round = 0; round < 8; round++) {
+  for (let id = 1; id < 17; id += 2) {
+    const bytes = data(id, 16_000);
+    server.receive(headers(id, CONNECT));
     server.connection.receive(bytes, 0, 5000, 0);
-    if (round === 0) server.connection.resetStream(server.stream(1), 8);
+    server.connection.resetStream(server.stream(id), 8);
     server.connection.receive(bytes, 5000, bytes.length, 0);
   }
   assert.equal(server.connection.failedWith, -1, "128,000 bytes went over a window of 65,535");

@@ -51,6 +51,7 @@ function read(bytes: Uint8Array, cuts: readonly number[], preface = false): { li
     from = cut;
   }
   assert.equal(reader.midFrame, false);
+  assert.equal(pool.outBytes, 0, "buffers came back");
   reader.close();
   return { lines: sink.lines, pool };
 }

@@ -10,11 +10,12 @@ import {
   type Readiness,
 } from "../admin/mod.ts";
 import type { ZtunnelConfig } from "../cli/config.ts";
-import type { CertificateFacts } from "../identity/certificate_facts.ts";
+
 import type { CertificateStore } from "../identity/certificate_store.ts";
+import type { CertificateFacts } from "../platform/certificates.ts";
 import { openDescriptors } from "../platform/process.ts";
 import { buildInfo, type Log, type ProcessMetrics, type Registry, renderOpenMetrics } from "../telemetry/mod.ts";
-import type { ControlPlane } from "./control_plane.ts";
+import type { ControlPlane } from "../ztunnel/control_plane.ts";
 
 export interface AdminOptions {
   readonly config: ZtunnelConfig;

@@ -6,7 +6,7 @@ import { Readiness } from "../admin/mod.ts";
 import type { ZtunnelConfig } from "../cli/config.ts";
 import { connectLocalControl } from "../control/local/channel_client.ts";
 import { CertificateStore } from "../identity/certificate_store.ts";
-import { ignoreBrokenPipes, raiseDescriptorLimit } from "../platform/process.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit, releaseStartupCode } from "../platform/process.ts";
 import { writeLines } from "../platform/socket.ts";
 import { createLog, createLogWriter, createProcessMetrics, createWallClock, Registry } from "../telemetry/mod.ts";
 import { createTrafficMetrics } from "../telemetry/traffic_metrics.ts";
@@ -19,6 +19,8 @@ import { workerSettings } from "../ztunnel/settings.ts";
 import { stopRequests } from "../ztunnel/stop_requests.ts";
 
 const STDOUT = 1;
+/** By then the first mesh is in force, the pods are served and what only a start needs has run. */
+const SETTLED_MS = 3_000;
 /** How long an evicted series still stands, so that every scraper sees its last value. */
 const RETAIN_SERIES_MS = 5 * 60_000;
 
@@ -94,7 +96,9 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   });
 
   log.log("info", "main", "ztunnel started", { workers: config.workers, node: config.nodeName ?? "" });
+  const cancelRelease = schedule(releaseStartupCode, SETTLED_MS);
   const reason = await stop.requested;
+  cancelRelease();
   log.log("info", "main", "draining", { reason, "deadline.ms": config.terminationDeadlineMs });
   const outcome = await controlPlane.drain(config.terminationDeadlineMs);
   log.log("info", "main", outcome === "finished" ? "all connections finished" : "deadline reached: the rest is cut");

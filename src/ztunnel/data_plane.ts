@@ -2,7 +2,6 @@
  * A data-plane worker: the pods it serves, and its conversation with the main thread. Messages are handled whole and in order, between
  * events, so a connection never sees half of a change; an epoch is confirmed when all of it is in force.
  */
-import { randomFillSync } from "node:crypto";
 import { closeDescriptor, peerAddress } from "../platform/socket.ts";
 import { ownerNumber } from "../platform/ownership.ts";
 import type { ThreadPort } from "../platform/thread.ts";
@@ -42,6 +41,7 @@ export class DataPlane {
   readonly #records = new Set<ConnectionRecord>();
   readonly #pods = new Map<string, PodProxy>();
   readonly #env: PodEnvironment;
+  readonly #load: Int32Array<SharedArrayBuffer>;
   readonly #housekeeping: Timer;
   #draining = false;
   #drained = false;
@@ -49,10 +49,11 @@ export class DataPlane {
   constructor(options: DataPlaneOptions) {
     this.#port = options.port;
     this.#start = options.start;
+    this.#load = new Int32Array(options.start.load);
     this.#log = options.log;
     this.#flushLog = options.flushLog;
     this.#reactor = new Reactor(() => performance.now(), () => this.#takeMessages(), {
-      table: options.start.ownership,
+      table: new Uint8Array(options.start.ownership),
       owner: ownerNumber(options.start.generation),
     });
     this.#io = createIoContext(this.#reactor);
@@ -156,7 +157,7 @@ export class DataPlane {
       random: Math.random,
       randomHex,
       connectionsChanged: (change) => {
-        Atomics.add(this.#start.load, this.#start.index, change);
+        Atomics.add(this.#load, this.#start.index, change);
       },
       passOn: (uid, listener, fd) => this.#passOn(uid, listener, fd),
     };
@@ -164,7 +165,8 @@ export class DataPlane {
 
   /** EPOLLEXCLUSIVE alone gives a quiet node's connections to one worker; who has clearly more than its share passes new ones on. */
   #passOn(uid: string, listener: ListenerKind, fd: number): boolean {
-    const { load, index } = this.#start;
+    const load = this.#load;
+    const { index } = this.#start;
     if (load.length === 1) return false;
     let total = 0;
     let least = index;
@@ -233,7 +235,7 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
 
 function randomHex(bytes: number): string {
   if (entropyUsed + bytes > entropy.length) {
-    randomFillSync(entropy);
+    crypto.getRandomValues(entropy);
     entropyUsed = 0;
   }
   let text = "";

@@ -3,11 +3,10 @@
  * descriptors are numbers, because they belong to the process.
  */
 import type { Authorization, MeshResources, PolicyKey, Workload, WorkloadUid } from "../mesh/mod.ts";
-import type { OwnershipTable } from "../platform/ownership.ts";
 import type { TlsMaterial } from "../platform/tls_context.ts";
 import type { MetricsSnapshot } from "../telemetry/registry.ts";
 
-/** What a worker is started with. */
+/** What a worker is started with. Shared memory travels bare: Deno walks a typed array over it element by element, 40 MB of garbage. */
 export interface WorkerStart {
   readonly index: number;
   /** Counts the workers ever started: names this one's metrics. */
@@ -16,9 +15,9 @@ export interface WorkerStart {
   /** Log directives in force. */
   readonly directives: string;
   /** One slot a worker: open connections, for balancing. */
-  readonly load: Int32Array<SharedArrayBuffer>;
+  readonly load: SharedArrayBuffer;
   /** Whose each descriptor is. */
-  readonly ownership: OwnershipTable;
+  readonly ownership: SharedArrayBuffer;
 }
 
 /** The part of the role's configuration that the data path needs. */

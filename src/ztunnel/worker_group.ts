@@ -102,8 +102,8 @@ export class WorkerGroup {
       generation,
       settings,
       directives: directives(),
-      load: this.#load,
-      ownership: this.#ownership,
+      load: this.#load.buffer,
+      ownership: this.#ownership.buffer,
     };
     const thread = startThread(entry, start, {
       message: (message) => {

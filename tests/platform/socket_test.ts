@@ -1,8 +1,4 @@
 import assert from "node:assert/strict";
-import { closeSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
-import { execFileSync } from "node:child_process";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, test } from "node:test";
 import { EPOLLOUT } from "../../src/platform/epoll.ts";
 import {
@@ -14,7 +10,6 @@ import {
   EINPROGRESS,
   EINVAL,
   EPIPE,
-  SystemError,
 } from "../../src/platform/errno.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { AF_INET, AF_INET6 } from "../../src/platform/sockaddr.ts";
@@ -45,7 +40,6 @@ import {
   shutdownWrite,
   socketPair,
   takeSocketError,
-  writeLines,
 } from "../../src/platform/socket.ts";
 import { acceptOne, connectToLoopback, listenOnLoopback, socketOption, tcpPair, waitFor } from "./support.ts";
 
@@ -54,6 +48,10 @@ const IPPROTO_TCP = 6;
 const SOL_IP = 0;
 const SOL_IPV6 = 41;
 const encoder = new TextEncoder();
+
+function openFcntl(): { fcntl: (fd: number, command: number, argument: number) => number } {
+  return runtime.open("libc.so.6", { fcntl: { args: ["i32", "i32", "i32"], returns: "i32" } });
+}
 
 function closeAll(...fds: readonly number[]): void {
   for (const fd of fds) closeDescriptor(fd);
@@ -172,7 +170,7 @@ describe("socket: bytes", () => {
     assert.equal(send(server, encoder.encode("still"), 0, 5), 5);
     waitFor(client);
     assert.equal(receive(client, new Uint8Array(8), 0, 8), 5);
-    assert.equal(send(client, out1, 0, 1), -EPIPE);
+    assert.equal(send(client, new Uint8Array(1), 0, 1), -EPIPE);
     closeAll(client, server);
   });
 
@@ -295,57 +293,6 @@ describe("socket: options", () => {
   });
 });
 
-describe("writeLines", () => {
-  function withFifo(use: (writeFd: number, path: string) => void): void {
-    const directory = mkdtempSync(join(tmpdir(), "ambit-fifo-"));
-    const path = join(directory, "fifo");
-    execFileSync("mkfifo", [path]);
-    const O_RDWR = 2;
-    const fd = openSync(path, O_RDWR);
-    try {
-      use(fd, path);
-    } finally {
-      closeSync(fd);
-      rmSync(directory, { recursive: true });
-    }
-  }
-
-  test("writeLines: a full blocking pipe takes nothing and does not block", () => {
-    withFifo((fd) => {
-      const lines = encoder.encode("0123456789abcde\n".repeat(1024));
-      let total = 0;
-      for (let n = writeLines(fd, lines); n > 0; n = writeLines(fd, lines)) {
-        assert.equal(n % 16, 0, "a line was cut");
-        assert.ok(n <= 4096);
-        total += n;
-      }
-      assert.ok(total >= 4096);
-      assert.equal(writeLines(fd, lines), 0);
-      readSync(fd, new Uint8Array(8192));
-      assert.equal(writeLines(fd, lines), 4096, "it goes on once there is room");
-    });
-  });
-
-  test("writeLines: a line longer than the pipe's promise goes in parts", () => {
-    withFifo((fd) => {
-      assert.equal(writeLines(fd, new Uint8Array(10_000).fill(97)), 4096);
-      assert.equal(writeLines(fd, encoder.encode("short\n")), 6);
-    });
-  });
-
-  test("writeLines: throws when nothing reads any more", () => {
-    const pair = socketPair();
-    assert.ok(pair !== undefined);
-    closeDescriptor(pair[1]);
-    assert.throws(() => writeLines(pair[0], encoder.encode("x\n")), (error) => {
-      assert.ok(error instanceof SystemError);
-      assert.equal(error.code, EPIPE);
-      return true;
-    });
-    closeDescriptor(pair[0]);
-  });
-});
-
 test("errno: is right each time among a quarter of a million failing calls and allocations", () => {
   const idle = createTcpSocket(AF_INET);
   const pair = socketPair();
@@ -360,9 +307,3 @@ test("errno: is right each time among a quarter of a million failing calls and a
   }
   closeAll(idle, ...pair);
 });
-
-const out1 = new Uint8Array(1);
-
-function openFcntl(): { fcntl: (fd: number, command: number, argument: number) => number } {
-  return runtime.open("libc.so.6", { fcntl: { args: ["i32", "i32", "i32"], returns: "i32" } });
-}

@@ -4,11 +4,11 @@
  * It signs a request only after the requester has proved to hold the key, only for the one SPIFFE id that was asked for,
  * and takes nothing else from the request. Whether the asker may have that id is the caller's question.
  */
-import "./reflect_polyfill.ts";
-import * as x509 from "@peculiar/x509";
+import type { Extension, Pkcs10CertificateRequest, PublicKey, X509Certificate } from "@peculiar/x509";
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LocalCertificate } from "./channel_client.ts";
+import { x509 } from "./x509.ts";
 
 export interface LocalCaOptions {
   /** Keeps root and key across runs, readable by their owner only. Without it the root lives and dies with the process. */
@@ -40,7 +40,7 @@ const SUBJECT_ALTERNATIVE_NAME = "2.5.29.17";
 const EXTENDED_KEY_USAGE = { serverAuth: "1.3.6.1.5.5.7.3.1", clientAuth: "1.3.6.1.5.5.7.3.2" } as const;
 
 interface Issuer {
-  readonly certificate: x509.X509Certificate;
+  readonly certificate: X509Certificate;
   readonly key: CryptoKey;
 }
 
@@ -63,9 +63,9 @@ export async function createLocalCa(options: LocalCaOptions = {}): Promise<Local
   };
 }
 
-async function checkRequest(identity: string, csrPem: string): Promise<x509.PublicKey> {
+async function checkRequest(identity: string, csrPem: string): Promise<PublicKey> {
   if (csrPem.length > MAX_CSR_CHARS) throw new Error("the certificate request is too large");
-  let request: x509.Pkcs10CertificateRequest;
+  let request: Pkcs10CertificateRequest;
   let names: readonly { readonly type: string; readonly value: string }[] | undefined;
   let proven: boolean;
   try {
@@ -90,10 +90,10 @@ async function checkRequest(identity: string, csrPem: string): Promise<x509.Publ
 function signLeaf(
   issuer: Issuer,
   identity: string,
-  publicKey: x509.PublicKey,
+  publicKey: PublicKey,
   nowMs: number,
   ttlMs: number,
-): Promise<x509.X509Certificate> {
+): Promise<X509Certificate> {
   // An expired certificate still has to begin before it ends.
   const notAfter = nowMs + ttlMs;
   const notBefore = Math.min(nowMs, notAfter) - BACKDATE_MS;
@@ -145,7 +145,7 @@ async function createIntermediate(root: Issuer, nowMs: number): Promise<Issuer> 
   return { certificate, key: keys.privateKey };
 }
 
-async function caExtensions(publicKey: CryptoKey, pathLength: number | undefined): Promise<x509.Extension[]> {
+async function caExtensions(publicKey: CryptoKey, pathLength: number | undefined): Promise<Extension[]> {
   return [
     new x509.BasicConstraintsExtension(true, pathLength, true),
     new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),

@@ -89,8 +89,9 @@ export class Http2Connection<U> {
    * The transport ended, by EOF or error: open streams get `reset` and `closed`, then comes `failed` with NO_ERROR and
    * `reason`, unless the connection had failed or drained before.
    */
-  receivedEof(reason = "the peer closed the connection"): void {
-    this.#session.lost(reason);
+  receivedEof(reason?: string): void {
+    const where = this.#reader.midFrame ? " inside a frame" : "";
+    this.#session.lost(reason ?? `the peer closed the connection${where}`);
     this.#release();
   }
 
@@ -144,7 +145,8 @@ export class Http2Connection<U> {
 
   /**
    * How many bytes, up to `wantedBytes`, the caller may now write at `output.end + 9` of `output.bytes`; then it calls
-   * `commitData`, with no other call on this connection in between. 0: blocked, `writable` follows.
+   * `commitData`, with no other call on this connection in between. 0: blocked, `writable` follows (unless our half has
+   * ended).
    */
   reserveData(stream: Http2Stream<U>, wantedBytes: number): number {
     this.#expectAnswered(stream);

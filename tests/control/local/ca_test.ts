@@ -1,5 +1,3 @@
-import "reflect-metadata";
-import * as x509 from "@peculiar/x509";
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -7,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { createLocalCa } from "../../../src/control/local/ca.ts";
+import { x509 } from "../../../src/control/local/x509.ts";
 
 const REVIEWS = "spiffe://cluster.local/ns/bookstore/sa/reviews";
 const P256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };

@@ -107,6 +107,18 @@ test("hpack_encoder: a field whose values never repeat stops pushing others out"
   assert.ok(encoder.tableBytes < 2000);
 });
 
+test("hpack_encoder: a name is taken from an entry that is still there", () => {
+  const encoder = new HpackEncoder();
+  const decoder = new HpackDecoder();
+  // Four of these fill the table, so that the first is gone when the sixth comes.
+  for (let i = 0; i < 12; i++) {
+    const fields = ["x-own-name", String.fromCharCode(0x61 + i).repeat(950)];
+    const bytes = encode(encoder, fields);
+    assert.ok(i === 0 || bytes[0] !== 0x40, "the name is not spelled out again");
+    assert.deepEqual(decodeBlock(decoder, bytes), fields);
+  }
+});
+
 test("hpack_encoder: a huge value does not empty the table", () => {
   const encoder = new HpackEncoder();
   encode(encoder, ["x-a", "b"]);

@@ -1,0 +1,118 @@
+/** Certificate authorities for tests: every kind of certificate that a peer might present, good or bad. */
+import "reflect-metadata";
+import * as x509 from "@peculiar/x509";
+import type { TlsMaterial } from "../../src/platform/tls_context.ts";
+
+const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const HOUR_MS = 3_600_000;
+export const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
+export const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
+
+export interface LeafOptions {
+  /** URI names; default `spiffe://test/ns/default/sa/test`. */
+  readonly uris?: readonly string[];
+  readonly dnsNames?: readonly string[];
+  /** Relative to now; default an hour ago to in an hour. */
+  readonly notBeforeMs?: number;
+  readonly notAfterMs?: number;
+  /** Extended key usages; default both. */
+  readonly usages?: readonly string[];
+}
+
+/** A pair of PEM texts. */
+export interface KeyAndChain {
+  readonly privateKey: string;
+  readonly chain: readonly string[];
+}
+
+export class TestAuthority {
+  /** Serial numbers are unique in the process. */
+  static #serial = 1;
+  readonly #certificate: x509.X509Certificate;
+  readonly #key: CryptoKey;
+  /** Intermediates down from the root, nearest to the leaf first. */
+  readonly #path: readonly string[];
+
+  private constructor(certificate: x509.X509Certificate, key: CryptoKey, path: readonly string[]) {
+    this.#certificate = certificate;
+    this.#key = key;
+    this.#path = path;
+  }
+
+  /** A self-signed root. */
+  static async create(name = "root"): Promise<TestAuthority> {
+    const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+    const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+      serialNumber: serial(TestAuthority.#serial++),
+      name: `CN=${name}`,
+      notBefore: new Date(Date.now() - HOUR_MS),
+      notAfter: new Date(Date.now() + HOUR_MS),
+      keys,
+      signingAlgorithm: ALGORITHM,
+      extensions: CA_EXTENSIONS,
+    });
+    return new TestAuthority(certificate, keys.privateKey, []);
+  }
+
+  get pem(): string {
+    return this.#certificate.toString("pem");
+  }
+
+  async intermediate(name = "intermediate"): Promise<TestAuthority> {
+    const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+    const certificate = await this.#sign(keys.publicKey, `CN=${name}`, {}, CA_EXTENSIONS);
+    return new TestAuthority(certificate, keys.privateKey, [certificate.toString("pem"), ...this.#path]);
+  }
+
+  async leaf(options: LeafOptions = {}): Promise<KeyAndChain> {
+    const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+    const names = [
+      ...(options.uris ?? ["spiffe://test/ns/default/sa/test"]).map((value) => ({ type: "url" as const, value })),
+      ...(options.dnsNames ?? []).map((value) => ({ type: "dns" as const, value })),
+    ];
+    const certificate = await this.#sign(keys.publicKey, "", options, [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([...(options.usages ?? [SERVER_AUTH, CLIENT_AUTH])]),
+      ...(names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names, true)]),
+    ]);
+    const pkcs8 = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
+    return {
+      privateKey: x509.PemConverter.encode(pkcs8, "PRIVATE KEY"),
+      chain: [certificate.toString("pem"), ...this.#path],
+    };
+  }
+
+  /** A leaf that trusts `roots`, by default this authority alone. */
+  async material(options: LeafOptions = {}, roots: readonly string[] = [this.pem]): Promise<TlsMaterial> {
+    return { ...await this.leaf(options), roots };
+  }
+
+  #sign(
+    publicKey: CryptoKey,
+    subject: string,
+    options: LeafOptions,
+    extensions: x509.Extension[],
+  ): Promise<x509.X509Certificate> {
+    return x509.X509CertificateGenerator.create({
+      serialNumber: serial(TestAuthority.#serial++),
+      subject,
+      issuer: this.#certificate.subject,
+      notBefore: new Date(Date.now() + (options.notBeforeMs ?? -HOUR_MS)),
+      notAfter: new Date(Date.now() + (options.notAfterMs ?? HOUR_MS)),
+      publicKey,
+      signingKey: this.#key,
+      signingAlgorithm: ALGORITHM,
+      extensions,
+    });
+  }
+}
+
+const CA_EXTENSIONS = [
+  new x509.BasicConstraintsExtension(true, undefined, true),
+  new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+];
+
+function serial(n: number): string {
+  return n.toString(16).padStart(4, "0");
+}

@@ -12,9 +12,10 @@ const port = threadPort();
 const start = port.data as WorkerStart;
 
 /** The log is written once a turn, after the connections. */
-const flusher: Deferred & { run: () => void } = {
+const flusher: Deferred & { run: () => void; wake: () => void } = {
   deferred: false,
   run: () => {},
+  wake: () => {},
   flush() {
     this.run();
   },
@@ -23,7 +24,7 @@ const writer = createLogWriter({
   write: (bytes) => writeLines(STDOUT, bytes),
   schedule: (flush) => {
     flusher.run = flush;
-    plane?.reactor.defer(flusher);
+    flusher.wake();
   },
 });
 const log = createLog({
@@ -32,8 +33,8 @@ const log = createLog({
   sink: writer.sink,
   nowMs: createWallClock(Date.now, () => performance.now()),
 });
-let plane: DataPlane | undefined;
-plane = new DataPlane({ port, start, log, flushLog: writer.flush });
+const plane = new DataPlane({ port, start, log, flushLog: writer.flush });
+flusher.wake = () => plane.reactor.defer(flusher);
 try {
   plane.run();
 } finally {

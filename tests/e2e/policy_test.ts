@@ -170,8 +170,14 @@ for (const family of ["ipv4", "ipv6"] as const) {
     const outbound = await a.ztunnel.access(isThis, marks[0]!);
     const inbound = await b.ztunnel.access(isThis, marks[1]!);
     assert.equal(inbound.level, "error");
-    assert.match(inbound.fields.error!, /connection closed due to policy rejection: explicitly denied by: city\/not-client/);
-    assert.match(inbound.fields.error!, /rule 1 of the DENY policy city\/not-client matches spiffe:\/\/cluster.local\/ns\/town/);
+    assert.match(
+      inbound.fields.error!,
+      /connection closed due to policy rejection: explicitly denied by: city\/not-client/,
+    );
+    assert.match(
+      inbound.fields.error!,
+      /rule 1 of the DENY policy city\/not-client matches spiffe:\/\/cluster.local\/ns\/town/,
+    );
     assert.equal(inbound.fields["src.identity"], client.identity);
     assert.equal(inbound.fields.bytes_recv, "0");
     assert.equal(outbound.level, "error");
@@ -244,7 +250,9 @@ for (const [client, family] of [["client", "ipv4"], ["stranger", "ipv6"]] as rea
       assert.equal(workloadState[server.spec.uid]!.connections.inbound.length, 1);
     });
     const startedMs = performance.now();
-    await mesh.apply(withPolicy({ name: "late", namespace: "port", scope: "WorkloadSelector", action: "Deny", rules: [] }));
+    await mesh.apply(
+      withPolicy({ name: "late", namespace: "port", scope: "WorkloadSelector", action: "Deny", rules: [] }),
+    );
     assert.equal(await answer, "allowed");
     assert.ok(performance.now() - startedMs < 3_000, "it waited on although the policy was there");
   });

@@ -15,7 +15,7 @@ import { isIpv6 } from "../../../src/mesh/ip.ts";
 import { tool } from "../../../src/local/run_tool.ts";
 import { closeDescriptor } from "../../../src/platform/socket.ts";
 import type { TlsMaterial } from "../../../src/platform/tls_context.ts";
-import { type HttpRequest, httpOver, type HttpResponse } from "./http.ts";
+import { httpOver, type HttpRequest, type HttpResponse } from "./http.ts";
 import { Lab, type Server } from "./lab.ts";
 import { parseMetrics, type Sample, type Traffic, traffic } from "./metrics.ts";
 import { NetworkError } from "./errors.ts";
@@ -35,7 +35,10 @@ export interface ConfigDump extends Readonly<Record<string, unknown>> {
     Record<string, {
       readonly state: string;
       readonly connections: Readonly<
-        Record<"inbound" | "outbound", readonly Readonly<Record<"src" | "originalDst" | "actualDst" | "protocol", string | null>>[]>
+        Record<
+          "inbound" | "outbound",
+          readonly Readonly<Record<"src" | "originalDst" | "actualDst" | "protocol", string | null>>[]
+        >
       >;
     }>
   >;

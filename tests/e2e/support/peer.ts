@@ -75,7 +75,9 @@ export class Peer implements TcpSink {
 
   async readBytes(count: number, timeoutMs?: number): Promise<Uint8Array> {
     await this.#until(() => this.#held >= count || this.#end !== undefined, `${count} bytes`, timeoutMs);
-    if (this.#held < count) throw new Error(`the connection ended (${this.#end}) after ${this.#held} of ${count} bytes`);
+    if (this.#held < count) {
+      throw new Error(`the connection ended (${this.#end}) after ${this.#held} of ${count} bytes`);
+    }
     return this.#take(count);
   }
 

@@ -56,7 +56,9 @@ export class ZtunnelProcess {
       stream.off("data", keep);
       ztunnel.#follow(stream);
     }
-    for (const chunk of early) ztunnel.#print(new TextDecoder().decode(chunk).split("\n").filter((line) => line !== ""));
+    for (const chunk of early) {
+      ztunnel.#print(new TextDecoder().decode(chunk).split("\n").filter((line) => line !== ""));
+    }
     return ztunnel;
   }
 

@@ -18,7 +18,7 @@ import {
   huffmanEncodedLength,
 } from "../../../src/protocol/http2/huffman.ts";
 import { Http2Connection, type Http2Stream } from "../../../src/protocol/http2/mod.ts";
-import { type FuzzReport, type Random, runFuzz } from "../../support/fuzz.ts";
+import { type FuzzReport, type FuzzTask, type Random, runFuzz } from "../../support/fuzz.ts";
 import { CONNECT, CountingPool, GET, latin1, OK, options, parseFrames, POST } from "./harness.ts";
 
 const CORPUS = join(dirname(fileURLToPath(import.meta.url)), "../../corpus");
@@ -26,19 +26,24 @@ const CORPUS = join(dirname(fileURLToPath(import.meta.url)), "../../corpus");
 const MAX_HELD_BYTES = 4 << 20;
 const MAX_LIST_BYTES = 4096;
 
-export const TARGETS = ["http2 connection", "hpack decoder", "huffman"] as const;
+/** Registered with `deno task fuzz`. */
+export const targets: readonly Omit<FuzzTask, "seconds" | "seed">[] = [
+  {
+    name: "http2 connection",
+    corpusDir: join(CORPUS, "http2"),
+    target: (bytes, random) => fuzzConnection(bytes, random),
+  },
+  { name: "hpack decoder", corpusDir: join(CORPUS, "hpack"), target: (bytes, random) => fuzzHpack(bytes, random) },
+  { name: "huffman", corpusDir: join(CORPUS, "hpack"), target: (bytes) => fuzzHuffman(bytes) },
+];
+
+export const TARGETS: readonly string[] = targets.map((target) => target.name);
 
 /** Runs the targets for `seconds` each. Throws on the first invariant that breaks. */
-export function fuzz(seconds: number, seed: number, targets: readonly string[] = TARGETS): Map<string, FuzzReport> {
-  const all: [string, string, (bytes: Uint8Array, random: Random) => void][] = [
-    ["http2 connection", "http2", fuzzConnection],
-    ["hpack decoder", "hpack", fuzzHpack],
-    ["huffman", "hpack", fuzzHuffman],
-  ];
+export function fuzz(seconds: number, seed: number, names: readonly string[] = TARGETS): Map<string, FuzzReport> {
   const reports = new Map<string, FuzzReport>();
-  for (const [name, corpus, target] of all) {
-    if (!targets.includes(name)) continue;
-    reports.set(name, runFuzz({ name, corpusDir: join(CORPUS, corpus), seconds, seed, target }));
+  for (const target of targets) {
+    if (names.includes(target.name)) reports.set(target.name, runFuzz({ ...target, seconds, seed }));
   }
   return reports;
 }

@@ -202,6 +202,8 @@ export class HboneConnection implements EventHandler, Deferred, TimerTarget {
   }
 
   #write(): void {
+    // The read before it may have met the peer's end: the session is freed then.
+    if (this.#phase === "closed") return;
     const output = this.h2.output;
     while (output.start < output.end) {
       const n = this.#tls.write(output.bytes, output.start, output.end);

@@ -4,7 +4,6 @@
  * Single flight per destination: one dial at a time, everybody else waits for it or for a stream slot. Unlike ztunnel's, a
  * connection that was full takes streams again once some ended, and a failed dial answers all who waited for it.
  */
-import { closeDescriptor } from "../platform/socket.ts";
 import { AF_INET, AF_INET6, isIpv6 } from "../platform/sockaddr.ts";
 import type { TlsContext } from "../platform/tls_context.ts";
 import { TlsSession } from "../platform/tls_session.ts";
@@ -99,7 +98,7 @@ class Dial implements ConnectHandler {
     try {
       session = new TlsSession(this.plan.context, fd);
     } catch (error) {
-      closeDescriptor(fd);
+      this.pool.io.reactor.close(fd);
       this.pool.dialFailed(this, { stage: "tls", message: error instanceof Error ? error.message : String(error) });
       return;
     }

@@ -84,10 +84,12 @@ export class HboneServer {
     tunnel.connection = new HboneConnection(this.#io, fd, session, this.#settings, tunnel);
   }
 
-  /** Graceful: no new streams, open ones finish. */
+  /** Graceful: no new streams, open ones finish. A handshake under way ends first (`established`), or in its timeout. */
   drain(): void {
     this.#draining = true;
-    for (const tunnel of [...this.tunnels]) tunnel.connection.drain();
+    for (const tunnel of [...this.tunnels]) {
+      if (tunnel.connection.open) tunnel.connection.drain();
+    }
   }
 
   close(reason: string): void {

@@ -13,7 +13,7 @@ import { ErrorCode, type Fields } from "../protocol/http2/mod.ts";
 import type { HboneConnection, TunnelStream, TunnelUser } from "./connection.ts";
 
 /** One read of an application's socket: a few TLS records, small enough that encryption still finds it in the cache. */
-const READ_BYTES = 64 * 1024;
+const READ_BYTES = 8 * 16 * 1024 - 9;
 const FRAME_HEADER_BYTES = 9;
 
 /** How a relay ended. "complete" includes a reset by either application, which is an application's right. */

@@ -4,7 +4,7 @@
  *
  * Clock, timers and the authority come in as arguments.
  */
-import type { TlsMaterial } from "../platform/tls_context.ts";
+import { TlsContext, type TlsMaterial } from "../platform/tls_context.ts";
 import { createKeyAndRequest } from "./csr.ts";
 import { type CertificateFacts, readCertificate } from "../platform/certificates.ts";
 
@@ -136,6 +136,8 @@ export class CertificateStore {
         throw new Error(`the CA answered with a certificate for ${leaf.uris.join(", ") || "nobody"}`);
       }
       const material: TlsMaterial = { privateKey: privateKeyPem, chain, roots };
+      // A worker given what OpenSSL cannot use would end, and so would each that replaces it.
+      new TlsContext("server", material).close();
       entry.state = { kind: "available", material, chain: chainFacts, roots: roots.map(readCertificate) };
       if (this.#entries.get(entry.identity) === entry) {
         const half = leaf.notBeforeMs + (leaf.notAfterMs - leaf.notBeforeMs) / 2;

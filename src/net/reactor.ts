@@ -51,6 +51,7 @@ export class Reactor {
     this.#note = note;
     this.nowMs = clock();
     this.#wheel = new TimerWheel(this.nowMs);
+    if (note !== undefined) note.table[this.#epoll.fd] = note.owner;
     this.wakeFd = createEventFd();
     this.add(this.wakeFd, EPOLLIN, {
       ready: () => {
@@ -76,6 +77,11 @@ export class Reactor {
     // A shared listener is the main thread's.
     if (this.#note !== undefined && (mask & EPOLLEXCLUSIVE) === 0) this.#note.table[fd] = this.#note.owner;
     return 0;
+  }
+
+  /** Notes a descriptor as this thread's before it is watched; `close` it, so that the note goes with it. */
+  own(fd: number): void {
+    if (this.#note !== undefined) this.#note.table[fd] = this.#note.owner;
   }
 
   modify(fd: number, mask: number): void {

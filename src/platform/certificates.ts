@@ -163,7 +163,11 @@ const nameTypeBytes = new Uint8Array(nameType.buffer);
 export function certificateUris(certificate: Pointer): string[] {
   const uris: string[] = [];
   const names = crypto.X509_get_ext_d2i(certificate, NID_SUBJECT_ALT_NAME, null, null);
-  if (names === null) return uris;
+  if (names === null) {
+    // An extension that is no list of names leaves an error behind, which the next read of any session would take for its own.
+    crypto.ERR_clear_error();
+    return uris;
+  }
   const count = crypto.OPENSSL_sk_num(names);
   for (let i = 0; i < count; i++) {
     const name = crypto.OPENSSL_sk_value(names, i);

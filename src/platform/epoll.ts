@@ -40,6 +40,11 @@ export class Epoll {
     if (this.#fd < 0) throw new SystemError("cannot create an epoll set", errnoWord[0]);
   }
 
+  /** The set's own descriptor, for whoever must close it when this thread is gone. */
+  get fd(): number {
+    return this.#fd;
+  }
+
   /** 0, or `-errno`: ENOSPC and ENOMEM are limits a caller must survive. */
   add(fd: number, mask: number, generation: number): number {
     return this.#ctl(EPOLL_CTL_ADD, fd, mask, generation);

@@ -13,6 +13,7 @@ export const libc = runtime.open("libc.so.6", {
   bind: { args: ["i32", "buffer", "u32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
   connect: { args: ["i32", "buffer", "u32"], returns: "i32" },
+  dup3: { args: ["i32", "i32", "i32"], returns: "i32" },
   epoll_create1: { args: ["i32"], returns: "i32" },
   epoll_ctl: { args: ["i32", "i32", "i32", "buffer"], returns: "i32" },
   epoll_wait: { args: ["i32", "buffer", "i32", "i32"], returns: "i32" },

@@ -55,7 +55,7 @@ const cryptoSymbols = {
   OPENSSL_sk_num: { args: ["pointer"], returns: "i32" },
   OPENSSL_sk_value: { args: ["pointer", "i32"], returns: "pointer" },
   OpenSSL_version: { args: ["i32"], returns: "pointer" },
-  PEM_read_bio_PrivateKey: { args: ["pointer", "pointer", "pointer", "pointer"], returns: "pointer" },
+  PEM_read_bio_PrivateKey: { args: ["pointer", "pointer", "pointer", "buffer"], returns: "pointer" },
   PEM_read_bio_X509: { args: ["pointer", "pointer", "pointer", "pointer"], returns: "pointer" },
   X509_STORE_add_cert: { args: ["pointer", "pointer"], returns: "i32" },
   X509_free: { args: ["pointer"], returns: "void" },

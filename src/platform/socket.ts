@@ -29,13 +29,11 @@ const TCP_KEEPINTVL = 5;
 const TCP_KEEPCNT = 6;
 const TCP_USER_TIMEOUT = 18;
 const SOL_IP = 0;
-const IP_FREEBIND = 15;
 const IP_TRANSPARENT = 19;
 const IP_BIND_ADDRESS_NO_PORT = 24;
 const SO_ORIGINAL_DST = 80;
 const SOL_IPV6 = 41;
 const IPV6_TRANSPARENT = 75;
-const IPV6_FREEBIND = 78;
 const IP6T_SO_ORIGINAL_DST = 80;
 const MSG_NOSIGNAL = 0x4000;
 const SHUT_WR = 1;
@@ -171,13 +169,14 @@ export function setTransparent(fd: number, family: number): number {
   return family === AF_INET6 && v4 === 0 ? setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : v4;
 }
 
-/** Prepares an outgoing socket to take a source address that is not local, then takes it, on any port. */
+/**
+ * Lets an outgoing socket take a source address that is not local, then takes it, on any port. A transparent socket may bind any
+ * address, so IP_FREEBIND has nothing to add.
+ */
 export function bindForeignSource(fd: number, ip: string, family: number): number {
   const v6 = family === AF_INET6;
   const transparent = v6 ? setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : setOption(fd, SOL_IP, IP_TRANSPARENT, 1);
   if (transparent < 0) return transparent;
-  const free = v6 ? setOption(fd, SOL_IPV6, IPV6_FREEBIND, 1) : setOption(fd, SOL_IP, IP_FREEBIND, 1);
-  if (free < 0) return free;
   setOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
   return bindSocket(fd, ip, 0, family);
 }
@@ -201,6 +200,11 @@ export function shutdownWrite(fd: number): number {
 
 export function closeDescriptor(fd: number): void {
   libc.close(fd);
+}
+
+/** Closes a descriptor but keeps its number taken, by a copy of `by`. 0 or `-errno`. */
+export function replaceDescriptor(fd: number, by: number): number {
+  return libc.dup3(by, fd, SOCK_CLOEXEC) < 0 ? -errnoWord[0] : 0;
 }
 
 /** A connected pair of non-blocking unix stream sockets. */

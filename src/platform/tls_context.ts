@@ -26,20 +26,29 @@ const SSL_CTRL_SET_MAX_PROTO_VERSION = 124;
 const TLS1_3_VERSION = 0x0304;
 const SSL_MODE_ENABLE_PARTIAL_WRITE = 1;
 const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2;
+/** Without it OpenSSL adds what it finds among the roots to the chain: the root itself, in every handshake. */
+const SSL_MODE_NO_AUTO_CHAIN = 8;
 const SSL_MODE_RELEASE_BUFFERS = 0x10;
 const SSL_VERIFY_PEER_REQUIRED = 1 | 2;
+const SSL_OP_CIPHER_SERVER_PREFERENCE = 1n << 22n;
 const SSL_OP_NO_RENEGOTIATION = 1n << 30n;
 const SSL_OP_NO_TICKET = 1n << 14n;
 const SSL_OP_IGNORE_UNEXPECTED_EOF = 1n << 7n;
 const SSL_TLSEXT_ERR_OK = 0;
 const SSL_TLSEXT_ERR_ALERT_FATAL = 2;
 
-/** One read takes several records of 16 KiB from the kernel; OpenSSL gives the buffer back while a connection is quiet. */
-const READ_BUFFER_BYTES = 4 * (16 * 1024 + 256);
-/** ztunnel's suites, the cheaper one first: both are strong, and peers choose by our order as servers. */
+/**
+ * One read takes several records of 16 KiB from the kernel; OpenSSL gives the buffer back while a connection is quiet. It stays
+ * below 64 KiB: freeing more makes the allocator tidy up its whole heap, at every read.
+ */
+const READ_BUFFER_BYTES = 3 * (16 * 1024 + 256);
+/** ztunnel's suites, the cheaper one first: both are strong, and as a server we choose by our own order. */
 const SUITES = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384\0";
 const ALPN_H2 = new Uint8Array([2, 0x68, 0x32]);
 const H2 = new Uint8Array([0x68, 0x32]);
+
+/** Without a passphrase to try OpenSSL asks the terminal for one, and waits. */
+const NO_PASSPHRASE = new Uint8Array(1);
 
 const encoder = new TextEncoder();
 
@@ -137,12 +146,16 @@ function configure(context: Pointer, side: TlsSide): void {
   ssl.SSL_CTX_ctrl(
     context,
     SSL_CTRL_MODE,
-    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS,
+    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS |
+      SSL_MODE_NO_AUTO_CHAIN,
     null,
   );
   ssl.SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, null);
   ssl.SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER_BYTES);
-  ssl.SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+  ssl.SSL_CTX_set_options(
+    context,
+    SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CIPHER_SERVER_PREFERENCE,
+  );
   if (ssl.SSL_CTX_set_num_tickets(context, 0) !== 1) fail("turn session tickets off");
   if (ssl.SSL_CTX_set_ciphersuites(context, encoder.encode(SUITES)) !== 1) fail("set the cipher suites");
   ssl.SSL_CTX_set_verify(context, SSL_VERIFY_PEER_REQUIRED, null);
@@ -161,7 +174,7 @@ function loadIdentity(context: Pointer, material: TlsMaterial): void {
       if (ssl.SSL_CTX_ctrl(context, SSL_CTRL_CHAIN_CERT, 1, intermediate) !== 1) fail("use an intermediate");
     });
   }
-  const key = withBio(material.privateKey, (bio) => crypto.PEM_read_bio_PrivateKey(bio, null, null, null));
+  const key = withBio(material.privateKey, (bio) => crypto.PEM_read_bio_PrivateKey(bio, null, null, NO_PASSPHRASE));
   if (key === null) fail("read the private key from PEM");
   try {
     if (ssl.SSL_CTX_use_PrivateKey(context, key) !== 1) fail("use the private key");

@@ -19,6 +19,8 @@ import { workerSettings } from "../ztunnel/settings.ts";
 import { stopRequests } from "../ztunnel/stop_requests.ts";
 
 const STDOUT = 1;
+/** A log that nobody reads is tried again this often. */
+const BLOCKED_LOG_MS = 50;
 /** By then the first mesh is in force, the pods are served and what only a start needs has run. */
 const SETTLED_MS = 3_000;
 /** How long an evicted series still stands, so that every scraper sees its last value. */
@@ -33,7 +35,7 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   }
   const writer = createLogWriter({
     write: (bytes) => writeLines(STDOUT, bytes),
-    schedule: (flush) => void setTimeout(flush, 1),
+    schedule: (flush, blocked) => void setTimeout(flush, blocked ? BLOCKED_LOG_MS : 1),
   });
   const nowMs = createWallClock(Date.now, () => performance.now());
   const log = createLog({ filter: config.log.filter, format: config.log.format, sink: writer.sink, nowMs });

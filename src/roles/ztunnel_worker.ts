@@ -2,30 +2,19 @@
 import { writeLines } from "../platform/socket.ts";
 import { threadPort } from "../platform/thread.ts";
 import { createLog, createLogWriter, createWallClock } from "../telemetry/mod.ts";
-import type { Deferred } from "../net/reactor.ts";
 import { DataPlane } from "../ztunnel/data_plane.ts";
 import type { WorkerStart } from "../ztunnel/messages.ts";
+import { TurnFlush } from "../ztunnel/turn_flush.ts";
 
 const STDOUT = 1;
 
 const port = threadPort();
 const start = port.data as WorkerStart;
 
-/** The log is written once a turn, after the connections. */
-const flusher: Deferred & { run: () => void; wake: () => void } = {
-  deferred: false,
-  run: () => {},
-  wake: () => {},
-  flush() {
-    this.run();
-  },
-};
+const turnFlush = new TurnFlush();
 const writer = createLogWriter({
   write: (bytes) => writeLines(STDOUT, bytes),
-  schedule: (flush) => {
-    flusher.run = flush;
-    flusher.wake();
-  },
+  schedule: (flush, blocked) => turnFlush.schedule(flush, blocked),
 });
 const log = createLog({
   filter: start.directives,
@@ -34,7 +23,7 @@ const log = createLog({
   nowMs: createWallClock(Date.now, () => performance.now()),
 });
 const plane = new DataPlane({ port, start, log, flushLog: writer.flush });
-flusher.wake = () => plane.reactor.defer(flusher);
+turnFlush.attach(plane.reactor);
 try {
   plane.run();
 } finally {

@@ -12,8 +12,8 @@ const MAX_BUFFERED_BYTES = 2 * 1024 * 1024;
 export interface LogWriterSettings {
   /** Writes and gives how many bytes were taken; 0 when the descriptor would block. May throw: the batch is lost. */
   readonly write: (bytes: Uint8Array) => number;
-  /** Called when lines wait that nothing will flush yet; must lead to `flush`. */
-  readonly schedule: (flush: () => void) => void;
+  /** Called when lines wait that nothing will flush yet; must lead to `flush`. `blocked`: the descriptor took nothing, give it time. */
+  readonly schedule: (flush: () => void, blocked: boolean) => void;
 }
 
 export interface LogWriter {
@@ -56,14 +56,14 @@ export function createLogWriter(settings: LogWriterSettings): LogWriter {
         continue;
       }
       rest = rest.subarray(taken);
-      if (taken === 0) return plan();
+      if (taken === 0) return plan(true);
     }
   }
 
-  function plan(): void {
+  function plan(blocked: boolean): void {
     if (scheduled) return;
     scheduled = true;
-    settings.schedule(runScheduled);
+    settings.schedule(runScheduled, blocked);
   }
 
   function sink(line: string): void {
@@ -79,7 +79,7 @@ export function createLogWriter(settings: LogWriterSettings): LogWriter {
     }
     lines += line;
     if (lines.length >= BATCH_BYTES && rest === undefined) flush();
-    else plan();
+    else plan(false);
   }
 
   return {

@@ -4,7 +4,6 @@
  */
 import { describeErrno } from "../platform/errno.ts";
 import { AF_INET, AF_INET6, isIpv6, type SocketAddress } from "../platform/sockaddr.ts";
-import { closeDescriptor } from "../platform/socket.ts";
 import { type ConnectHandler, Connector } from "../net/connector.ts";
 import { authorize, type ConnectionFacts, formatSocketAddress, type Verdict } from "../mesh/mod.ts";
 import { CONNECT_TIMEOUT_MS, type PodProxy } from "./pod_proxy.ts";
@@ -72,7 +71,7 @@ export function connectApplication(
   const connector = new Connector(
     pod.env.io.reactor,
     {
-      connected: (connected) => failed ? closeDescriptor(connected) : handler.connected(connected),
+      connected: (connected) => failed ? pod.env.io.reactor.close(connected) : handler.connected(connected),
       connectFailed: (code) => {
         failed = true;
         handler.connectFailed(code);

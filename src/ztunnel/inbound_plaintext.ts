@@ -169,7 +169,7 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
     this.#done = true;
     this.#pod.env.io.reactor.cancelTimer(this.#timer);
     this.#connector?.cancel();
-    if (this.#fd !== -1) resetClient(this.#fd);
+    if (this.#fd !== -1) resetClient(this.#pod.env.io, this.#fd);
     this.#fd = -1;
     this.#record?.end(flags, error);
     this.#pod.leave(this);

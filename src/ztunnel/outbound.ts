@@ -230,18 +230,20 @@ export class OutboundConnection
   }
 
   #openTunnel(decision: Hbone): void {
-    const { env, clientContext, identity } = this.#pod;
+    const pod = this.#pod;
     this.#open(decision.tunnelTo, decision.workload, decision.service, decision.authority);
     const { ip, port } = decision.tunnelTo;
-    this.#poolKey = `${identity}|${decision.expectedIdentities.join(",")}|${ip}|${port}`;
-    this.#pod.pool.acquire(this.#poolKey, {
+    this.#poolKey = `${pod.identity}|${decision.expectedIdentities.join(",")}|${ip}|${port}`;
+    pod.pool.acquire(this.#poolKey, {
       ip,
       port,
-      context: clientContext,
-      createSocket: (family) => this.#pod.sockets.createClient(family),
+      // Read when a handshake begins: the pool keeps this plan, and the certificate may be replaced meanwhile.
+      get context() {
+        return pod.clientContext;
+      },
+      createSocket: (family) => pod.sockets.createClient(family),
       admit: (uris) => admitServer(uris, decision.expectedIdentities),
     }, this);
-    void env;
   }
 
   #connect(to: SocketAddress): void {
@@ -315,7 +317,7 @@ export class OutboundConnection
     this.#pod.env.io.reactor.cancelTimer(this.#timer);
     this.#connector?.cancel();
     if (this.#poolKey !== "" && this.#tunnel === undefined) this.#pod.pool.cancel(this.#poolKey, this);
-    if (this.#fd !== -1) resetClient(this.#takeFd());
+    if (this.#fd !== -1) resetClient(this.#pod.env.io, this.#takeFd());
     this.#record?.end(flags, error);
     this.#pod.leave(this);
   }

@@ -142,6 +142,8 @@ export class PodProxy {
       this.server.accept(fd, peer, local, this.#serverContext);
       return;
     }
+    // It may wait for the mesh or a tunnel, unwatched: it is closed with this worker all the same.
+    this.env.io.reactor.own(fd);
     tune(fd, this.env.tuning);
     const original = originalDestination(fd) ?? local;
     const connection = kind === "outbound"
@@ -199,7 +201,7 @@ export class PodProxy {
 export const CONNECT_TIMEOUT_MS = 10_000;
 
 /** Ends a client's connection so that it sees a failure. */
-export function resetClient(fd: number): void {
+export function resetClient(io: IoContext, fd: number): void {
   setResetOnClose(fd);
-  closeDescriptor(fd);
+  io.reactor.close(fd);
 }

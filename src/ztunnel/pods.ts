@@ -48,6 +48,8 @@ interface Pod {
   listeners: PodListeners | undefined;
   tls: TlsMaterial | undefined;
   cancelRetry: (() => void) | undefined;
+  /** Who announces a pod again meanwhile waits for the same attempt: a second one would close the first one's listeners. */
+  attempt: Promise<void> | undefined;
 }
 
 export class Pods {
@@ -84,6 +86,7 @@ export class Pods {
         return;
       }
       await this.remove(info.uid);
+      return this.add(info);
     }
     const pod: Pod = {
       info,
@@ -93,6 +96,7 @@ export class Pods {
       listeners: undefined,
       tls: undefined,
       cancelRetry: undefined,
+      attempt: undefined,
     };
     this.#pods.set(info.uid, pod);
     await this.#bringUp(pod);
@@ -158,7 +162,14 @@ export class Pods {
     }
   }
 
-  async #bringUp(pod: Pod): Promise<void> {
+  #bringUp(pod: Pod): Promise<void> {
+    pod.attempt ??= this.#attempt(pod).finally(() => {
+      pod.attempt = undefined;
+    });
+    return pod.attempt;
+  }
+
+  async #attempt(pod: Pod): Promise<void> {
     pod.cancelRetry?.();
     pod.cancelRetry = undefined;
     try {
@@ -184,9 +195,11 @@ export class Pods {
     pod.state = this.#stateOf(workload);
     pod.tls = await options.acquireCertificate(identity);
     if (pod.removed) return this.#release(pod);
-    pod.listeners = options.openListeners(pod.info);
     // The mesh may have moved on while the certificate was fetched.
-    pod.state = this.#stateOf(this.#workloadOf(pod.info) ?? workload);
+    const state = this.#stateOf(this.#workloadOf(pod.info) ?? workload);
+    if (state.identity !== identity) throw new Error(`its identity changed from ${identity} to ${state.identity}`);
+    pod.listeners = options.openListeners(pod.info);
+    pod.state = state;
     pod.phase = "up";
     const message = podUp(pod);
     if (message !== undefined) options.broadcast(message);

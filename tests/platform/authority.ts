@@ -1,7 +1,10 @@
 /** Certificate authorities for tests: every kind of certificate that a peer might present, good or bad. */
-import "reflect-metadata";
-import * as x509 from "@peculiar/x509";
+import type { Extension, X509Certificate } from "@peculiar/x509";
 import type { TlsMaterial } from "../../src/platform/tls_context.ts";
+
+// One after the other: the library needs its polyfill when it starts.
+await import("reflect-metadata");
+const x509 = await import("@peculiar/x509");
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const HOUR_MS = 3_600_000;
@@ -17,6 +20,10 @@ export interface LeafOptions {
   readonly notAfterMs?: number;
   /** Extended key usages; default both. */
   readonly usages?: readonly string[];
+  /** Default empty. */
+  readonly subject?: string;
+  /** DER of the subject alternative name, instead of the names above. */
+  readonly rawNames?: Uint8Array<ArrayBuffer>;
 }
 
 /** A pair of PEM texts. */
@@ -28,15 +35,25 @@ export interface KeyAndChain {
 export class TestAuthority {
   /** Serial numbers are unique in the process. */
   static #serial = 1;
-  readonly #certificate: x509.X509Certificate;
+  readonly #certificate: X509Certificate;
   readonly #key: CryptoKey;
   /** Intermediates down from the root, nearest to the leaf first. */
   readonly #path: readonly string[];
 
-  private constructor(certificate: x509.X509Certificate, key: CryptoKey, path: readonly string[]) {
+  private constructor(certificate: X509Certificate, key: CryptoKey, path: readonly string[]) {
     this.#certificate = certificate;
     this.#key = key;
     this.#path = path;
+  }
+
+  /** An authority that is none: an ordinary leaf whose key signs. */
+  async pretender(): Promise<TestAuthority> {
+    const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+    const certificate = await this.#sign(keys.publicKey, "CN=pretender", {}, [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+    ]);
+    return new TestAuthority(certificate, keys.privateKey, [certificate.toString("pem"), ...this.#path]);
   }
 
   /** A self-signed root. */
@@ -70,11 +87,15 @@ export class TestAuthority {
       ...(options.uris ?? ["spiffe://test/ns/default/sa/test"]).map((value) => ({ type: "url" as const, value })),
       ...(options.dnsNames ?? []).map((value) => ({ type: "dns" as const, value })),
     ];
-    const certificate = await this.#sign(keys.publicKey, "", options, [
+    const certificate = await this.#sign(keys.publicKey, options.subject ?? "", options, [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
       new x509.ExtendedKeyUsageExtension([...(options.usages ?? [SERVER_AUTH, CLIENT_AUTH])]),
-      ...(names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names, true)]),
+      ...(options.rawNames !== undefined
+        ? [new x509.Extension("2.5.29.17", true, options.rawNames)]
+        : names.length === 0
+        ? []
+        : [new x509.SubjectAlternativeNameExtension(names, true)]),
     ]);
     const pkcs8 = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
     return {
@@ -92,8 +113,8 @@ export class TestAuthority {
     publicKey: CryptoKey,
     subject: string,
     options: LeafOptions,
-    extensions: x509.Extension[],
-  ): Promise<x509.X509Certificate> {
+    extensions: Extension[],
+  ): Promise<X509Certificate> {
     return x509.X509CertificateGenerator.create({
       serialNumber: serial(TestAuthority.#serial++),
       subject,

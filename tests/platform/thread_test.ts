@@ -103,7 +103,7 @@ describe("thread", () => {
     const subject = new Subject(undefined);
     await subject.start();
     const flag = new Int32Array(new SharedArrayBuffer(4));
-    subject.thread.post({ type: "loop", flag });
+    subject.thread.post({ type: "loop", flag: flag.buffer });
     while (Atomics.load(flag, 0) === 0) await new Promise((resolve) => setImmediate(resolve));
     subject.thread.terminate();
     assert.equal(await subject.ended, undefined);

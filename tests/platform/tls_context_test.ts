@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { before, describe, test } from "node:test";
 import { splitCertificates, TlsContext, type TlsMaterial } from "../../src/platform/tls_context.ts";
 import { TlsSession } from "../../src/platform/tls_session.ts";
@@ -38,14 +39,13 @@ describe("tls_context: material", () => {
     assert.deepEqual(tryHandshake(good, good), { client: "", server: "" }, "a failure leaves nothing behind");
   });
 
-  test("tls_context: an encrypted key is refused without asking for a passphrase", async () => {
-    const { execFileSync } = await import("node:child_process");
+  test("tls_context: an encrypted key is refused without asking for a passphrase", () => {
     const privateKey = execFileSync("openssl", ["pkcs8", "-topk8", "-v2", "aes256", "-passout", "pass:secret"], {
       input: good.privateKey,
       encoding: "utf8",
     });
     assert.match(privateKey, /ENCRYPTED/);
-    assert.throws(() => new TlsContext("client", { ...good, privateKey }), /read the private key/);
+    assert.throws(() => new TlsContext("client", { ...good, privateKey }), /bad decrypt/, "the empty one was tried");
   });
 
   test("tls_context: a closed one makes no sessions, and closing twice is nothing", () => {
@@ -128,40 +128,12 @@ describe("tls_context: who is let in", () => {
   });
 
   test("tls_context: an ordinary leaf cannot sign for others", async () => {
-    // The "intermediate" is a leaf certificate, whose key signs another leaf.
-    const leaf = await authority.leaf();
-    const forged = await forge(leaf.privateKey, leaf.chain[0]);
-    assert.match(tryHandshake({ ...forged, roots: [authority.pem] }, good).server, /invalid CA certificate|purpose/);
+    const forged = await (await authority.pretender()).material({}, [authority.pem]);
+    assert.match(tryHandshake(forged, good).server, /invalid CA certificate/);
   });
 });
 
 /** A PEM of the kind, with base64 that is no DER. */
 function brokenPem(kind: string): string {
   return `-----BEGIN ${kind}-----\nAAAA\n-----END ${kind}-----\n`;
-}
-
-async function forge(issuerKeyPem: string, issuerPem: string): Promise<{ privateKey: string; chain: string[] }> {
-  const x509 = await import("@peculiar/x509");
-  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
-  const [pkcs8] = x509.PemConverter.decode(issuerKeyPem);
-  const signingKey = await crypto.subtle.importKey("pkcs8", pkcs8, algorithm, false, ["sign"]);
-  const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-  const certificate = await x509.X509CertificateGenerator.create({
-    serialNumber: "77",
-    subject: "",
-    issuer: new x509.X509Certificate(issuerPem).subject,
-    notBefore: new Date(Date.now() - 1_000),
-    notAfter: new Date(Date.now() + 60_000),
-    publicKey: keys.publicKey,
-    signingKey,
-    signingAlgorithm: algorithm,
-    extensions: [
-      new x509.SubjectAlternativeNameExtension([{ type: "url", value: "spiffe://test/ns/a/sa/admin" }], true),
-    ],
-  });
-  const exported = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
-  return {
-    privateKey: x509.PemConverter.encode(exported, "PRIVATE KEY"),
-    chain: [certificate.toString("pem"), issuerPem],
-  };
 }

@@ -254,7 +254,7 @@ export class TestMesh {
 
 /** A key and certificate for `identity`, signed by `ca`. */
 export async function issue(ca: LocalCa, identity: string): Promise<TlsMaterial> {
-  const { privateKeyPem, csrPem } = await createKeyAndRequest(identity);
+  const { privateKeyPem, csrPem } = createKeyAndRequest(identity);
   const { chain, roots } = await ca.sign(identity, csrPem);
   return { privateKey: privateKeyPem, chain, roots };
 }

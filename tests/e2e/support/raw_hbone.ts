@@ -137,10 +137,10 @@ export class RawTunnel implements HboneOwner {
 
   /** Sends a CONNECT with the authority. */
   connect(authority: string, ...more: readonly string[]): RawStream {
-    return this.request([":method", "CONNECT", ":authority", authority, ...more]);
+    return this.ask([":method", "CONNECT", ":authority", authority, ...more]);
   }
 
-  request(fields: Fields, endStream = false): RawStream {
+  ask(fields: Fields, endStream = false): RawStream {
     const raw = new RawStream(this.#connection);
     const stream = this.#connection.h2.openStream(fields, endStream, raw);
     if (stream === undefined) throw new Error("the connection takes no more streams");
@@ -152,6 +152,11 @@ export class RawTunnel implements HboneOwner {
   async ended(): Promise<string> {
     await this.#until(() => this.over !== undefined, "the end of the tunnel");
     return this.over!;
+  }
+
+  /** Sends what is queued now, not at the end of the turn. */
+  flush(): void {
+    this.#connection.flush();
   }
 
   close(): void {
@@ -168,7 +173,8 @@ export class RawTunnel implements HboneOwner {
     this.#wake();
   }
 
-  request_(): void {}
+  request(): void {}
+
   available(): void {}
 
   closed(_connection: HboneConnection, reason: string): void {

@@ -11,7 +11,7 @@ import { parseWorkerCount } from "./values.ts";
 export const localOptions = {
   stateDir: optionalText(
     { env: "AMBIT_STATE_DIR", flag: "state-dir", metavar: "DIR" },
-    "Keep the CA key, sockets and logs here, rather than in a private directory that is removed at the end.",
+    "Keep the CA (root certificate and key) here across runs; without it each run has a CA of its own.",
   ),
   workers: custom<WorkerCount>(
     { env: "ZTUNNEL_WORKER_THREADS", flag: "workers", metavar: "N|P%" },

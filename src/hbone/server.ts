@@ -4,7 +4,7 @@ import type { SocketAddress } from "../platform/sockaddr.ts";
 import type { TlsContext } from "../platform/tls_context.ts";
 import { TlsSession } from "../platform/tls_session.ts";
 import type { IoContext } from "../net/io_context.ts";
-import type { Fields } from "../protocol/http2/mod.ts";
+import { ErrorCode, type Fields } from "../protocol/http2/mod.ts";
 import { type HandshakeFailure, HboneConnection, type HboneOwner, type TunnelStream } from "./connection.ts";
 import type { HboneSettings } from "./settings.ts";
 
@@ -13,6 +13,8 @@ export interface HboneServerOwner {
   admit(peerUris: readonly string[]): { readonly identity: string } | { readonly refusal: string };
   /** A new stream of a client; set `stream.user`. */
   request(tunnel: ServerTunnel, stream: TunnelStream, fields: Fields, endStream: boolean): void;
+  /** A tunnel was ended because of what its client sent: a protocol error, or a limit that it reached. */
+  tunnelFailed?(tunnel: ServerTunnel, reason: string): void;
   /** A connection never got past its handshake. */
   handshakeFailed(peer: SocketAddress, failure: HandshakeFailure): void;
 }
@@ -42,9 +44,10 @@ export class ServerTunnel implements HboneOwner {
 
   available(): void {}
 
-  closed(_connection: HboneConnection, _reason: string, failure: HandshakeFailure | undefined): void {
+  closed(connection: HboneConnection, reason: string, failure: HandshakeFailure | undefined): void {
     this.server.tunnels.delete(this);
     if (failure !== undefined) this.server.owner.handshakeFailed(this.peer, failure);
+    else if (connection.h2.failedWith > ErrorCode.NO_ERROR) this.server.owner.tunnelFailed?.(this, reason);
   }
 }
 

@@ -12,7 +12,7 @@ import { type TcpSink, TcpStream } from "../net/tcp_stream.ts";
 import { ErrorCode, type Fields } from "../protocol/http2/mod.ts";
 import type { HboneConnection, TunnelStream, TunnelUser } from "./connection.ts";
 
-/** One read of an application's socket: a few TLS records, small enough that encryption still finds it in the cache. */
+/** One read of an application's socket: with the frame's header it fills whole TLS records, so that no small one trails behind. */
 const READ_BYTES = 8 * 16 * 1024 - 9;
 const FRAME_HEADER_BYTES = 9;
 
@@ -98,6 +98,8 @@ export class TunnelRelay implements TcpSink, TunnelUser {
       if (n > 0) stream.consume(n);
     }
     if (endStream) {
+      // Closing says the same as an end of stream, once nothing is left to read or to send.
+      if (this.#tcp.readEnded && this.#tcp.queued === 0 && stream.localEnded) return this.#end({ kind: "complete" });
       this.#tcp.endWrite();
       this.#checkDone();
     }
@@ -130,7 +132,7 @@ export class TunnelRelay implements TcpSink, TunnelUser {
     this.#ended = true;
     if (end.kind === "complete") this.#tcp.close();
     else this.#tcp.abort();
-    if (!this.#streamClosed) {
+    if (!this.#streamClosed && end.kind !== "complete") {
       this.#tunnel.h2.resetStream(this.#stream, ErrorCode.CANCEL);
       this.#tunnel.touch();
     }

@@ -15,7 +15,7 @@ import { ControlPlane } from "../ztunnel/control_plane.ts";
 import { followLocalControl } from "../ztunnel/local_control.ts";
 import { openPodListeners } from "../ztunnel/pod_listeners.ts";
 import { proveAuthentication } from "../ztunnel/self_test.ts";
-import { workerSettings } from "../ztunnel/settings.ts";
+import { socketTuning, workerSettings } from "../ztunnel/settings.ts";
 import { stopRequests } from "../ztunnel/stop_requests.ts";
 
 const STDOUT = 1;
@@ -33,6 +33,7 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
       "no control plane: set LOCAL_CONTROL to the socket of `ambit local` (this version has no xDS client yet)",
     );
   }
+  refuseUnsupported(config);
   const writer = createLogWriter({
     write: (bytes) => writeLines(STDOUT, bytes),
     schedule: (flush, blocked) => void setTimeout(flush, blocked ? BLOCKED_LOG_MS : 1),
@@ -61,10 +62,11 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
       log.log("warn", "identity", error, { identity, "retry.ms": Math.round(retryMs) }),
     random: Math.random,
   });
+  const settings = workerSettings(config);
   const controlPlane = new ControlPlane({
     workerEntry: new URL("./ztunnel_worker.ts", import.meta.url),
     workers: config.workers,
-    settings: workerSettings(config),
+    settings,
     nodeName: config.nodeName,
     certificates,
     openListeners: (info) =>
@@ -74,6 +76,7 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
         ipv6Enabled: config.ipv6Enabled,
         reusePort: config.inpodPortReuse,
         requireOriginalSource: config.requireOriginalSource,
+        tuning: socketTuning(settings),
       }),
     registry,
     processMetrics,
@@ -110,6 +113,18 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   await admin.close();
   writer.flush();
   return 0;
+}
+
+/** A protection that is asked for and not there must not look as if it were. */
+function refuseUnsupported(config: ZtunnelConfig): void {
+  const refuse = (what: string) => {
+    throw new Error(`${what} is not supported by this version: unset it, or use a version that has it`);
+  };
+  if (config.crlPath !== undefined) refuse("certificate revocation (CRL_PATH)");
+  if (config.compliancePolicy === "pqc") refuse("COMPLIANCE_POLICY=pqc");
+  if (config.ca.fake) refuse("FAKE_CA=true");
+  if (config.proxyMode === "dedicated") refuse("PROXY_MODE=dedicated");
+  if (config.socks5Enabled) refuse("UNSTABLE_ENABLE_SOCKS5=true");
 }
 
 function schedule(task: () => void, delayMs: number): () => void {

@@ -9,7 +9,8 @@ import {
   type ServiceLabels,
   type SocketAddress,
 } from "../mesh/mod.ts";
-import type { AccessConnection, AccessLog } from "../telemetry/access_log.ts";
+import { ACCESS_TARGET, type AccessConnection, type AccessLog } from "../telemetry/access_log.ts";
+import type { Log } from "../telemetry/log.ts";
 import type { Registry } from "../telemetry/registry.ts";
 import type { ConnectionMetrics, ResponseFlags, TrafficMetrics } from "../telemetry/traffic_metrics.ts";
 import type { ConnectionView } from "./messages.ts";
@@ -44,6 +45,8 @@ export interface RecordKeeper {
   readonly registry: Registry;
   readonly traffic: TrafficMetrics;
   readonly access: AccessLog;
+  /** Asked before a line is put together. */
+  readonly log: Pick<Log, "enabledFor">;
   readonly records: Set<ConnectionRecord>;
   readonly nowMs: () => number;
 }
@@ -73,7 +76,7 @@ export class ConnectionRecord {
     });
     keeper.traffic.socketsOpen(reporter, 1);
     keeper.records.add(this);
-    keeper.access.opened(this.#line());
+    if (keeper.log.enabledFor("debug", ACCESS_TARGET)) keeper.access.opened(this.#line());
   }
 
   /** The relay that counts from now on. */
@@ -106,6 +109,7 @@ export class ConnectionRecord {
     this.#metrics.close(flags);
     const outbound = this.ends.direction === "outbound";
     this.#keeper.traffic.socketsOpen(outbound ? "source" : "destination", -1);
+    if (!this.#keeper.log.enabledFor(error === undefined ? "info" : "error", ACCESS_TARGET)) return;
     this.#keeper.access.complete(this.#line(), {
       bytesSent: outbound ? this.#fromClient : this.#fromServer,
       bytesReceived: outbound ? this.#fromServer : this.#fromClient,

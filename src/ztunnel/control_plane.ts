@@ -59,6 +59,8 @@ export class ControlPlane {
       broadcast: (message) => this.#workers.broadcast(message),
       settle: () => this.#workers.settle(),
       schedule: options.schedule,
+      started: () => options.processMetrics.proxyStarted(),
+      stopped: () => options.processMetrics.proxyStopped(),
       changed: () => options.processMetrics.setProxyCounts(this.pods.active, this.pods.pending),
       log: (level, message, { uid, namespace, name }, error) => {
         options.log.log(level, "inpod", message, {

@@ -7,13 +7,13 @@ import { ownerNumber } from "../platform/ownership.ts";
 import type { ThreadPort } from "../platform/thread.ts";
 import { createIoContext, type IoContext } from "../net/io_context.ts";
 import { Reactor, Timer } from "../net/reactor.ts";
-import type { SocketTuning } from "../net/socket_factory.ts";
 import { type AccessLog, createAccessLog, type Log, Registry } from "../telemetry/mod.ts";
 import { createTrafficMetrics } from "../telemetry/traffic_metrics.ts";
 import type { ConnectionRecord, RecordKeeper } from "./connection_record.ts";
 import { MeshCache } from "./mesh_cache.ts";
 import type { ConnectionView, FromWorker, ListenerKind, ToWorker, WorkerStart } from "./messages.ts";
 import { type PodEnvironment, PodProxy } from "./pod_proxy.ts";
+import { socketTuning } from "./settings.ts";
 
 /** Idle buffers are given back, and the end of a drain is looked for, this often. */
 const HOUSEKEEPING_MS = 2_000;
@@ -133,18 +133,9 @@ export class DataPlane {
       registry: this.#registry,
       traffic: createTrafficMetrics(this.#registry),
       access,
+      log: this.#log,
       records: this.#records,
       nowMs: () => performance.now(),
-    };
-    const tuning: SocketTuning = {
-      keepalive: settings.keepaliveEnabled
-        ? {
-          idleSeconds: settings.keepaliveIdleSeconds,
-          intervalSeconds: settings.keepaliveIntervalSeconds,
-          probes: settings.keepaliveProbes,
-        }
-        : undefined,
-      userTimeoutMs: settings.userTimeoutMs,
     };
     return {
       io: this.#io,
@@ -153,7 +144,7 @@ export class DataPlane {
       keeper,
       access,
       log: this.#log,
-      tuning,
+      tuning: socketTuning(settings),
       random: Math.random,
       randomHex,
       connectionsChanged: (change) => {

@@ -3,6 +3,7 @@
  * application answer; then bytes (reference ztunnel 6.2). Each failure has its status: 400, 401 or 503.
  */
 import type { SocketAddress } from "../platform/sockaddr.ts";
+import { ByteQueue } from "../net/byte_queue.ts";
 import type { ConnectHandler, Connector } from "../net/connector.ts";
 import { Timer, type TimerTarget } from "../net/reactor.ts";
 import type { TunnelStream, TunnelUser } from "../hbone/connection.ts";
@@ -11,7 +12,6 @@ import { type RelayEnd, type RelayOwner, TunnelRelay } from "../hbone/tunnel_rel
 import {
   type Authority,
   type ConnectionFacts,
-  formatBaggage,
   formatSocketAddress,
   type Inbound,
   MeshStore,
@@ -43,12 +43,6 @@ import type { MeshWaiter } from "./mesh_cache.ts";
 import type { MeshQuery } from "./messages.ts";
 import type { PodConnection, PodProxy } from "./pod_proxy.ts";
 
-/** Bytes that came before the application was reached; a well-behaved peer sends none before our 200. */
-interface EarlyData {
-  readonly bytes: Uint8Array;
-  readonly endStream: boolean;
-}
-
 type Forward = Extract<Inbound, { kind: "forward" }>;
 
 const NO_MESH = new MeshStore();
@@ -67,7 +61,9 @@ export class InboundConnection
   #record: ConnectionRecord | undefined;
   #connector: Connector | undefined;
   #relay: TunnelRelay | undefined;
-  #early: EarlyData[] | undefined;
+  /** Bytes that came before the application was reached; a well-behaved peer sends none before our 200. */
+  #early: ByteQueue | undefined;
+  #earlyEnd = false;
   #waitsForPolicy = false;
   #streamDead = false;
   #done = false;
@@ -101,7 +97,9 @@ export class InboundConnection
       this.#stream.consume(end - start);
       return;
     }
-    (this.#early ??= []).push({ bytes: bytes.slice(start, end), endStream });
+    // In pooled chunks: the stream's window bounds the bytes, but not in how many frames they come.
+    if (end > start) (this.#early ??= new ByteQueue(this.#pod.env.io.pool)).push(bytes, start, end);
+    this.#earlyEnd ||= endStream;
   }
 
   writable(): void {}
@@ -118,11 +116,9 @@ export class InboundConnection
 
   connected(fd: number): void {
     this.#connector = undefined;
-    const { env, workload } = this.#pod;
+    const { env, baggage } = this.#pod;
     const { connection } = this.#tunnel;
-    const fields = env.settings.responseBaggage
-      ? [":status", "200", "baggage", formatBaggage(workload)]
-      : [":status", "200"];
+    const fields = env.settings.responseBaggage ? [":status", "200", "baggage", baggage] : [":status", "200"];
     connection.h2.respond(this.#stream, fields, false);
     connection.touch();
     const relay = new TunnelRelay(env.io, fd, connection, this.#stream, this);
@@ -130,7 +126,11 @@ export class InboundConnection
     this.#record?.follow({ fromClient: () => relay.bytesOut, fromServer: () => relay.bytesIn });
     const early = this.#early;
     this.#early = undefined;
-    for (const { bytes, endStream } of early ?? []) relay.data(this.#stream, bytes, 0, bytes.length, endStream);
+    early?.drain((bytes, start, end) => {
+      relay.data(this.#stream, bytes, start, end, false);
+      return end - start;
+    });
+    if (this.#earlyEnd) relay.headers(this.#stream, fields, true);
   }
 
   connectFailed(code: number): void {
@@ -293,7 +293,7 @@ export class InboundConnection
   #finish(flags: ResponseFlags, error: string | undefined): void {
     if (this.#done) return;
     this.#done = true;
-    this.#early = undefined;
+    this.#early?.clear();
     this.#pod.env.io.reactor.cancelTimer(this.#timer);
     this.#connector?.cancel();
     this.#record?.end(flags, error);

@@ -13,7 +13,6 @@ import type { HboneConnection, TunnelStream, TunnelUser } from "../hbone/connect
 import type { DialFailure, TunnelWaiter } from "../hbone/pool.ts";
 import { type RelayEnd, type RelayOwner, TunnelRelay } from "../hbone/tunnel_relay.ts";
 import {
-  formatBaggage,
   formatForwarded,
   formatSocketAddress,
   type MeshStore,
@@ -124,7 +123,7 @@ export class OutboundConnection
   /** A stream slot is there: ask the peer for the connection. */
   tunnelReady(connection: HboneConnection): void {
     if (this.#done) return;
-    const { env, workload } = this.#pod;
+    const { env, baggage } = this.#pod;
     const decision = this.#decision as Hbone;
     const stream = connection.h2.openStream(
       [
@@ -133,7 +132,7 @@ export class OutboundConnection
         ":authority",
         decision.authority,
         "baggage",
-        formatBaggage(workload),
+        baggage,
         "forwarded",
         formatForwarded(this.#peer, decision.service?.hostname),
         "traceparent",

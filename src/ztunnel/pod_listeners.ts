@@ -5,7 +5,7 @@
 import { describeErrno, EADDRINUSE } from "../platform/errno.ts";
 import { openNamespace } from "../platform/netns.ts";
 import { acceptSocket, closeDescriptor } from "../platform/socket.ts";
-import { SocketFactory } from "../net/socket_factory.ts";
+import { SocketFactory, type SocketTuning } from "../net/socket_factory.ts";
 import type { ListenerKind } from "./messages.ts";
 
 /** ztunnel's ports; they are part of the redirection contract with istio-cni and not configurable. */
@@ -36,6 +36,8 @@ export interface PodListenerOptions {
   readonly ipv6Enabled: boolean;
   readonly reusePort: boolean;
   readonly requireOriginalSource: boolean | undefined;
+  /** What every accepted connection has. */
+  readonly tuning: SocketTuning;
 }
 
 /** Opens all three or none. Throws with what failed and what to do. */
@@ -44,7 +46,7 @@ export function openPodListeners(options: PodListenerOptions): PodListeners {
   if (options.netns !== undefined && namespaceFd < 0) {
     throw new Error(`cannot open the network namespace ${options.netns}: ${describeErrno(-namespaceFd)}`);
   }
-  const factory = new SocketFactory(namespaceFd, options.mark, { keepalive: undefined, userTimeoutMs: undefined });
+  const factory = new SocketFactory(namespaceFd, options.mark, options.tuning);
   const fds: Partial<Record<ListenerKind, number>> = {};
   let originalSource = true;
   const close = () => {

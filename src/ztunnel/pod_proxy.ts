@@ -9,12 +9,18 @@ import type { SocketAddress } from "../platform/sockaddr.ts";
 import { TlsContext, type TlsMaterial } from "../platform/tls_context.ts";
 import type { IoContext } from "../net/io_context.ts";
 import { Listener } from "../net/listener.ts";
-import { SocketFactory, type SocketTuning, tune } from "../net/socket_factory.ts";
+import { SocketFactory, type SocketTuning } from "../net/socket_factory.ts";
 import { describeErrno } from "../platform/errno.ts";
 import { HbonePool } from "../hbone/pool.ts";
 import { HboneServer } from "../hbone/server.ts";
 import { createHboneSettings, type HboneTuning } from "../hbone/settings.ts";
-import { type CompiledPolicies, compilePolicies, formatSocketAddress, type Workload } from "../mesh/mod.ts";
+import {
+  type CompiledPolicies,
+  compilePolicies,
+  formatBaggage,
+  formatSocketAddress,
+  type Workload,
+} from "../mesh/mod.ts";
 import type { AccessLog } from "../telemetry/access_log.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RecordKeeper } from "./connection_record.ts";
@@ -60,6 +66,7 @@ export class PodProxy {
   readonly connections = new Set<PodConnection>();
   #state: PodState;
   #policies: CompiledPolicies;
+  #baggage: string;
   #clientContext: TlsContext;
   #serverContext: TlsContext;
   readonly #listeners: Listener[] = [];
@@ -69,6 +76,7 @@ export class PodProxy {
     this.env = env;
     this.description = description;
     this.#state = state;
+    this.#baggage = formatBaggage(state.workload);
     this.#policies = compilePolicies(state.policies, state.missingPolicies);
     this.#clientContext = new TlsContext("client", tls);
     this.#serverContext = new TlsContext("server", tls);
@@ -84,6 +92,13 @@ export class PodProxy {
     this.server = new HboneServer(env.io, createHboneSettings("server", tuning), {
       admit: (uris) => admitClient(uris, this.workload.trustDomain),
       request: (tunnel, stream, fields) => new InboundConnection(this, tunnel, stream, fields),
+      tunnelFailed: (tunnel, reason) => {
+        env.log.log("warn", "inbound", `tunnel ended: ${reason}`, {
+          "src.addr": formatSocketAddress(tunnel.peer),
+          "src.identity": tunnel.identity,
+          pod: `${description.namespace}/${description.name}`,
+        });
+      },
       handshakeFailed: (peer, failure) => {
         env.access.failed(
           formatSocketAddress(peer),
@@ -94,6 +109,11 @@ export class PodProxy {
       },
     });
     for (const kind of ["outbound", "inboundPlaintext", "inboundHbone"] as const) this.#listen(kind);
+  }
+
+  /** The own workload as it describes itself to peers. */
+  get baggage(): string {
+    return this.#baggage;
   }
 
   get workload(): Workload {
@@ -119,6 +139,7 @@ export class PodProxy {
 
   applyState(state: PodState): void {
     this.#state = state;
+    this.#baggage = formatBaggage(state.workload);
     this.#policies = compilePolicies(state.policies, state.missingPolicies);
     for (const connection of [...this.connections]) connection.stateChanged();
   }
@@ -136,16 +157,16 @@ export class PodProxy {
   /** Takes a connection that this worker or another one accepted. */
   serve(kind: ListenerKind, fd: number, peer: SocketAddress): void {
     if (this.#closed) return closeDescriptor(fd);
-    const local = localAddress(fd);
-    if (local === undefined) return closeDescriptor(fd);
     if (kind === "inboundHbone") {
+      const local = localAddress(fd);
+      if (local === undefined) return closeDescriptor(fd);
       this.server.accept(fd, peer, local, this.#serverContext);
       return;
     }
     // It may wait for the mesh or a tunnel, unwatched: it is closed with this worker all the same.
     this.env.io.reactor.own(fd);
-    tune(fd, this.env.tuning);
-    const original = originalDestination(fd) ?? local;
+    const original = originalDestination(fd) ?? localAddress(fd);
+    if (original === undefined) return this.env.io.reactor.close(fd);
     const connection = kind === "outbound"
       ? new OutboundConnection(this, fd, peer, original)
       : new InboundPlaintext(this, fd, peer, original);

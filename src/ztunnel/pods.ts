@@ -33,6 +33,9 @@ export interface PodsOptions {
   readonly settle: () => Promise<void>;
   readonly schedule: (task: () => void, delayMs: number) => () => void;
   readonly changed: () => void;
+  /** A pod is served, or is not any more; for metrics. */
+  readonly started: () => void;
+  readonly stopped: () => void;
   readonly log: (level: "info" | "warn", message: string, info: PodInfo, error?: string) => void;
 }
 
@@ -112,6 +115,7 @@ export class Pods {
     this.#options.broadcast({ type: "pod_down", uid });
     await this.#options.settle();
     this.#release(pod);
+    this.#options.stopped();
     this.#options.log("info", "pod removed", pod.info);
     this.#options.changed();
   }
@@ -204,6 +208,7 @@ export class Pods {
     const message = podUp(pod);
     if (message !== undefined) options.broadcast(message);
     await options.settle();
+    options.started();
     options.log("info", "pod served", pod.info);
   }
 

@@ -1,5 +1,6 @@
 /** What the data path needs of ztunnel's configuration. */
 import type { ZtunnelConfig } from "../cli/config.ts";
+import type { SocketTuning } from "../net/socket_factory.ts";
 import type { WorkerSettings } from "./messages.ts";
 
 /** The proxy's own ports in a pod, and the SOCKS port when it is on: a connection to one of them would come back. */
@@ -31,5 +32,19 @@ export function workerSettings(config: ZtunnelConfig): WorkerSettings {
       : undefined,
     logFormat: config.log.format,
     istioVersion: config.istioVersion,
+  };
+}
+
+/** What every data connection has set. */
+export function socketTuning(settings: WorkerSettings): SocketTuning {
+  return {
+    keepalive: settings.keepaliveEnabled
+      ? {
+        idleSeconds: settings.keepaliveIdleSeconds,
+        intervalSeconds: settings.keepaliveIntervalSeconds,
+        probes: settings.keepaliveProbes,
+      }
+      : undefined,
+    userTimeoutMs: settings.userTimeoutMs,
   };
 }

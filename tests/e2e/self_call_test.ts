@@ -26,7 +26,11 @@ before(async () => {
 after(() => mesh?.stop());
 
 /** Speaks HTTP to whatever answers: what came, and how it ended. */
-async function probe(from: string, ip: string, port: number): Promise<{ readonly text: string; readonly end: PeerEnd }> {
+async function probe(
+  from: string,
+  ip: string,
+  port: number,
+): Promise<{ readonly text: string; readonly end: PeerEnd }> {
   let peer: Peer;
   try {
     peer = await mesh.pod(from).connect(ip, port);

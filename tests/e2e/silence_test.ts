@@ -145,7 +145,9 @@ test("silence, a peer that takes a CONNECT but does not answer it: given up afte
   await check("mute-http", [ECONNRESET], 20);
   const { fields } = await line("a", ({ fields }) => fields["dst.workload"] === "mute-http");
   assert.match(fields.error!, /did not answer the CONNECT request within 20 s/);
-  const lines = mesh.node("b").ztunnel.accessSince(0).filter(({ fields }) => fields["src.addr"]?.includes(mesh.pod("prober").ip()));
+  const lines = mesh.node("b").ztunnel.accessSince(0).filter(({ fields }) =>
+    fields["src.addr"]?.includes(mesh.pod("prober").ip())
+  );
   const handshakes = lines.filter(({ fields }) => fields.error?.includes("TLS handshake timed out"));
   assert.equal(handshakes.length, 3, "each of the three silent clients has its line, and only one");
 });

@@ -51,7 +51,7 @@ function application(harness: PodHarness) {
 }
 
 test("inbound: early data in tiny frames costs about its bytes, and reaches the application in order", async () => {
-  const BYTES = 150_000;
+  const BYTES = 600_000;
   const harness = await PodHarness.create(authority, [], ["default/not-yet"]);
   const app = application(harness);
   const user = new User();
@@ -72,15 +72,18 @@ test("inbound: early data in tiny frames costs about its bytes, and reaches the 
   await harness.until(() => connection.h2.output.end === 0, "the last frame on its way");
   harness.loop.turnFor(50);
   const grown = used() - before;
-  console.log("grown", grown, process.memoryUsage().rss);
+
   assert.equal(user.status, "", "the policy is still awaited");
   harness.proxy.applyState(harness.state([], []));
-  await harness.until(() => app.peers.length === 1 && app.peers[0].read() >= 0 && app.peers[0].receivedBytes >= BYTES, "the bytes");
+  await harness.until(
+    () => app.peers.length === 1 && app.peers[0].read() >= 0 && app.peers[0].receivedBytes >= BYTES,
+    "the bytes",
+  );
   let at = 0;
   for (const chunk of app.peers[0].received) {
     for (const byte of chunk) assert.equal(byte, at++ & 0xff);
   }
-  assert.ok(grown < 20 * 1024 * 1024, `${BYTES} bytes of early data took ${grown} bytes of memory`);
+  assert.ok(grown < 30 * 1024 * 1024, `${BYTES} bytes of early data took ${grown} bytes of memory`);
   app.close();
   harness.close();
 });

@@ -50,10 +50,17 @@ export class PodHarness {
   readonly #fds: number[] = [];
   readonly #client: TlsContext;
 
-  constructor(server: TlsMaterial, client: TlsMaterial, policies: readonly Authorization[], missing: readonly string[]) {
+  constructor(
+    server: TlsMaterial,
+    client: TlsMaterial,
+    policies: readonly Authorization[],
+    missing: readonly string[],
+  ) {
     const { io, reactor } = this.loop;
     this.#workload = pod("web", ["127.0.0.1"]);
-    const service = new MeshService(MeshStore.fromResources({ workloads: [this.#workload], services: [], policies: [] }));
+    const service = new MeshService(
+      MeshStore.fromResources({ workloads: [this.#workload], services: [], policies: [] }),
+    );
     const mesh: MeshCache = new MeshCache({
       reactor,
       ask: (key, query) => void queueMicrotask(() => mesh.answer(key, service.answer(0, key, query))),
@@ -80,6 +87,7 @@ export class PodHarness {
           registry,
           traffic: createTrafficMetrics(registry),
           access,
+          log,
           records: new Set(),
           nowMs: () => performance.now(),
         },

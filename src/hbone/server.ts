@@ -1,5 +1,5 @@
 /** The accepting end of tunnels on one listener: TLS with the pod's certificate, then HTTP/2 streams to the owner. */
-import { closeDescriptor, setNoDelay } from "../platform/socket.ts";
+import { setNoDelay } from "../platform/socket.ts";
 import type { SocketAddress } from "../platform/sockaddr.ts";
 import type { TlsContext } from "../platform/tls_context.ts";
 import { TlsSession } from "../platform/tls_session.ts";
@@ -75,7 +75,7 @@ export class HboneServer {
     try {
       session = new TlsSession(context, fd);
     } catch (error) {
-      closeDescriptor(fd);
+      this.#io.reactor.close(fd);
       this.owner.handshakeFailed(peer, {
         stage: "tls",
         message: error instanceof Error ? error.message : String(error),

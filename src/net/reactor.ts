@@ -32,6 +32,8 @@ export interface OwnershipNote {
 export class Reactor {
   /** Monotonic time, read once a turn. */
   nowMs: number;
+  /** Turns so far: how busy the thread is, to whoever compares. */
+  turns = 0;
   /** Another thread raises this to wake the reactor up after it has posted messages. */
   readonly wakeFd: number;
   readonly #epoll = new Epoll();
@@ -142,6 +144,7 @@ export class Reactor {
       if (sleep >= 0 && (timeout < 0 || sleep < timeout)) timeout = sleep;
     }
     const n = this.#epoll.wait(timeout);
+    this.turns++;
     this.nowMs = this.#clock();
     for (let i = 0; i < n; i++) {
       const fd = this.#epoll.eventFd(i);

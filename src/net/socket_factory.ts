@@ -65,8 +65,8 @@ export class SocketFactory {
   }
 
   /** Takes a source address that is another's, so that the application sees its real client. `-errno`: go on without. */
-  takeSource(fd: number, ip: string, family: number): number {
-    return bindForeignSource(fd, ip, family);
+  takeSource(fd: number, ip: string, family: number, port = 0): number {
+    return bindForeignSource(fd, ip, family, port);
   }
 
   /** A listening socket on the wildcard address: the descriptor and whether it is transparent, or `-errno`. */

@@ -46,6 +46,10 @@ export const bunRuntime: Runtime = {
     return address === 0n ? null : Number(address) as unknown as Pointer;
   },
 
+  collectGarbage(): void {
+    (globalThis as unknown as { readonly Bun: { gc(synchronous: boolean): void } }).Bun.gc(true);
+  },
+
   callback(spec: SymbolSpec, fn: (...args: never[]) => number): Pointer {
     const native = new ffi.JSCallback(fn, nativeSpec(spec));
     callbacks.push(native);

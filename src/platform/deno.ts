@@ -1,4 +1,6 @@
 /** Deno's side of the runtime contract: `Deno.dlopen` and its pointer helpers. */
+import v8 from "node:v8";
+import vm from "node:vm";
 import type { Library, Pointer, Runtime, SymbolSpec } from "./runtime.ts";
 
 type NativeSpec = { parameters: readonly Deno.NativeType[]; result: Deno.NativeResultType };
@@ -9,6 +11,14 @@ function nativeSpec(spec: SymbolSpec): NativeSpec {
 
 function unwrap(pointer: Pointer | null): Deno.PointerValue {
   return pointer as unknown as Deno.PointerValue;
+}
+
+let collect: (() => void) | undefined;
+
+/** V8 names its collector only in a context that is made after the flag was set. */
+function exposeCollector(): () => void {
+  v8.setFlagsFromString("--expose-gc");
+  return vm.runInNewContext("gc") as () => void;
 }
 
 export const denoRuntime: Runtime = {
@@ -32,6 +42,11 @@ export const denoRuntime: Runtime = {
 
   pointerFrom(address: bigint): Pointer | null {
     return Deno.UnsafePointer.create(address) as unknown as Pointer | null;
+  },
+
+  collectGarbage(): void {
+    collect ??= exposeCollector();
+    collect();
   },
 
   callback(spec: SymbolSpec, fn: (...args: never[]) => number): Pointer {

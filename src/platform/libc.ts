@@ -24,6 +24,7 @@ export const libc = runtime.open("libc.so.6", {
   getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },
   madvise: { args: ["pointer", "u32", "i32"], returns: "i32" },
+  malloc_trim: { args: ["u32"], returns: "i32" },
   open: { args: ["buffer", "i32", "i32"], returns: "i32" },
   poll: { args: ["buffer", "u32", "i32"], returns: "i32" },
   prctl: { args: ["i32", "u32", "u32", "u32", "u32"], returns: "i32" },

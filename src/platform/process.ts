@@ -37,8 +37,15 @@ export function openDescriptors(): number {
  * written to them, so nothing can be lost. Returns how many bytes of address space that were.
  */
 export function releaseStartupCode(): number {
+  let maps: string;
+  try {
+    maps = readFileSync("/proc/self/maps", "utf8");
+  } catch {
+    // No descriptor is left: a saving is not worth the process.
+    return 0;
+  }
   let bytes = 0;
-  for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
+  for (const line of maps.split("\n")) {
     const mapping = /^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ [1-9]\d*\s+\//.exec(line);
     if (mapping === null) continue;
     const start = BigInt(`0x${mapping[1]}`);
@@ -49,6 +56,12 @@ export function releaseStartupCode(): number {
     }
   }
   return bytes;
+}
+
+/** Gives back what a burst left behind: this thread's garbage, and free memory that the C library holds on to. */
+export function releaseMemory(): void {
+  runtime.collectGarbage();
+  libc.malloc_trim(0);
 }
 
 const MADV_DONTNEED = 4;

@@ -46,6 +46,8 @@ export interface Runtime {
   addressOf(buffer: Uint8Array): bigint;
   /** A pointer made from an address, for the few C constants that are small integers in disguise. */
   pointerFrom(address: bigint): Pointer | null;
+  /** Collects all garbage of this thread at once: milliseconds of work, for a thread with nothing else to do. */
+  collectGarbage(): void;
   /** A C function pointer that calls back into this thread; it lives as long as the process. */
   callback(spec: SymbolSpec, fn: (...args: never[]) => number): Pointer;
 }

@@ -170,15 +170,15 @@ export function setTransparent(fd: number, family: number): number {
 }
 
 /**
- * Lets an outgoing socket take a source address that is not local, then takes it, on any port. A transparent socket may bind any
- * address, so IP_FREEBIND has nothing to add.
+ * Lets an outgoing socket take a source address that is not local, then takes it, on `port` (0: any port). A transparent
+ * socket may bind any address, so IP_FREEBIND has nothing to add.
  */
-export function bindForeignSource(fd: number, ip: string, family: number): number {
+export function bindForeignSource(fd: number, ip: string, family: number, port = 0): number {
   const v6 = family === AF_INET6;
   const transparent = v6 ? setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : setOption(fd, SOL_IP, IP_TRANSPARENT, 1);
   if (transparent < 0) return transparent;
   setOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-  return bindSocket(fd, ip, 0, family);
+  return bindSocket(fd, ip, port, family);
 }
 
 /** Receives into `bytes[start, end)`: the count, 0 at end of stream, or `-errno`. */

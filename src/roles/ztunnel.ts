@@ -6,7 +6,7 @@ import { Readiness } from "../admin/mod.ts";
 import type { ZtunnelConfig } from "../cli/config.ts";
 import { connectLocalControl } from "../control/local/channel_client.ts";
 import { CertificateStore } from "../identity/certificate_store.ts";
-import { ignoreBrokenPipes, raiseDescriptorLimit, releaseStartupCode } from "../platform/process.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit, releaseMemory, releaseStartupCode } from "../platform/process.ts";
 import { writeLines } from "../platform/socket.ts";
 import { createLog, createLogWriter, createProcessMetrics, createWallClock, Registry } from "../telemetry/mod.ts";
 import { createTrafficMetrics } from "../telemetry/traffic_metrics.ts";
@@ -101,7 +101,10 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   });
 
   log.log("info", "main", "ztunnel started", { workers: config.workers, node: config.nodeName ?? "" });
-  const cancelRelease = schedule(releaseStartupCode, SETTLED_MS);
+  const cancelRelease = schedule(() => {
+    releaseMemory();
+    releaseStartupCode();
+  }, SETTLED_MS);
   const reason = await stop.requested;
   cancelRelease();
   log.log("info", "main", "draining", { reason, "deadline.ms": config.terminationDeadlineMs });

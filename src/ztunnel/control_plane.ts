@@ -5,12 +5,13 @@
  */
 import type { CertificateStore } from "../identity/certificate_store.ts";
 import { type MeshResources, MeshStore } from "../mesh/mod.ts";
+import { closeDescriptor, setResetOnClose } from "../platform/socket.ts";
 import type { TlsMaterial } from "../platform/tls_context.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ProcessMetrics } from "../telemetry/process_metrics.ts";
 import type { Registry } from "../telemetry/registry.ts";
 import { MeshService } from "./mesh_service.ts";
-import type { ConnectionView, FromWorker, WorkerSettings } from "./messages.ts";
+import type { ConnectionView, FromWorker, ListenerKind, WorkerSettings } from "./messages.ts";
 import type { PodListeners } from "./pod_listeners.ts";
 import { type PodInfo, Pods } from "./pods.ts";
 import { WorkerGroup } from "./worker_group.ts";
@@ -126,15 +127,18 @@ export class ControlPlane {
     const finished = new Promise<"finished">((resolve) => {
       this.#drainDone = () => resolve("finished");
     });
-    this.#workers.broadcast({ type: "drain" });
-    // The workers stop watching first: a connection that is in the queue by then has been accepted and is served.
-    await this.#workers.settle();
-    this.pods.closeListeners((uid, listener, fd) => this.#workers.send(0, { type: "adopt", uid, listener, fd }));
     let cancel = () => {};
     const deadline = new Promise<"deadline">((resolve) => {
       cancel = this.#options.schedule(() => resolve("deadline"), deadlineMs);
     });
-    const outcome = await Promise.race([finished, deadline]);
+    this.#workers.broadcast({ type: "drain" });
+    // The workers stop watching first: a connection that is in the queue by then has been accepted and is served.
+    const served = this.#workers.settle().then(() => {
+      this.pods.closeListeners((uid, listener, fd) => this.#handOver(0, uid, listener, fd));
+      this.#workers.broadcast({ type: "finish" });
+      return finished;
+    });
+    const outcome = await Promise.race([served, deadline]);
     cancel();
     return outcome;
   }
@@ -153,33 +157,40 @@ export class ControlPlane {
       case "forget":
         return this.#mesh.forget(worker, message.keys);
       case "pass":
-        return this.#workers.send(message.worker, {
-          type: "adopt",
-          uid: message.uid,
-          listener: message.listener,
-          fd: message.fd,
-        });
+        return this.#handOver(message.worker, message.uid, message.listener, message.fd);
       case "report": {
         this.#options.registry.merge(message.metrics);
         const report = this.#reports.get(message.id);
         if (report === undefined) return;
-        report.connections.push(...message.connections);
+        for (const connection of message.connections) report.connections.push(connection);
         report.waiting.delete(worker);
         if (report.waiting.size === 0) report.done();
         return;
       }
       case "drained":
-        this.#drained.add(worker);
-        if (this.#drained.size === this.#workers.count) this.#drainDone?.();
-        return;
+        return this.#noteDrained(worker);
       case "started":
       case "confirmed":
         return;
     }
   }
 
+  /** A connection for a worker that is just being replaced is refused: nobody would serve or close it. */
+  #handOver(worker: number, uid: string, listener: ListenerKind, fd: number): void {
+    if (this.#workers.handOver(worker, { type: "adopt", uid, listener, fd })) return;
+    setResetOnClose(fd);
+    closeDescriptor(fd);
+  }
+
+  #noteDrained(worker: number): void {
+    this.#drained.add(worker);
+    if (this.#drained.size === this.#workers.count) this.#drainDone?.();
+  }
+
   #lost(worker: number, generation: number, reason: string, closed: number): void {
     this.#mesh.forgetWorker(worker);
+    // In a drain its connections are gone, and none comes to the one that replaces it.
+    if (this.#drainDone !== undefined) this.#noteDrained(worker);
     this.#options.registry.forget(`worker-${generation}`);
     this.#options.processMetrics.workerRestarted();
     this.#options.log.log(

@@ -2,8 +2,9 @@
  * A data-plane worker: the pods it serves, and its conversation with the main thread. Messages are handled whole and in order, between
  * events, so a connection never sees half of a change; an epoch is confirmed when all of it is in force.
  */
-import { closeDescriptor, peerAddress } from "../platform/socket.ts";
+import { peerAddress } from "../platform/socket.ts";
 import { ownerNumber } from "../platform/ownership.ts";
+import { releaseMemory } from "../platform/process.ts";
 import type { ThreadPort } from "../platform/thread.ts";
 import { createIoContext, type IoContext } from "../net/io_context.ts";
 import { Reactor, Timer } from "../net/reactor.ts";
@@ -18,6 +19,10 @@ import { socketTuning } from "./settings.ts";
 /** Idle buffers are given back, and the end of a drain is looked for, this often. */
 const HOUSEKEEPING_MS = 2_000;
 const DRAIN_CHECK_MS = 50;
+/** Fewer ended connections leave no garbage worth a collection. */
+const BURST_CONNECTIONS = 500;
+/** Turns between two looks below which a worker has nothing to do. */
+const QUIET_TURNS = 100;
 /** A worker may have this many connections more than its share, and a quarter on top, before it passes new ones on. */
 const BALANCE_SLACK = 4;
 
@@ -43,7 +48,10 @@ export class DataPlane {
   readonly #env: PodEnvironment;
   readonly #load: Int32Array<SharedArrayBuffer>;
   readonly #housekeeping: Timer;
-  #draining = false;
+  /** Connections that ended since memory was given back. */
+  #ended = 0;
+  #turnsSeen = 0;
+  #finishing = false;
   #drained = false;
 
   constructor(options: DataPlaneOptions) {
@@ -122,7 +130,12 @@ export class DataPlane {
       case "log":
         return this.#log.adopt(message.directives);
       case "drain":
-        return this.#drain();
+        for (const pod of this.#pods.values()) pod.drain();
+        return;
+      case "finish":
+        this.#finishing = true;
+        this.#reactor.setTimer(this.#housekeeping, DRAIN_CHECK_MS);
+        return;
     }
   }
 
@@ -148,6 +161,7 @@ export class DataPlane {
       random: Math.random,
       randomHex,
       connectionsChanged: (change) => {
+        if (change < 0) this.#ended -= change;
         Atomics.add(this.#load, this.#start.index, change);
       },
       passOn: (uid, listener, fd) => this.#passOn(uid, listener, fd),
@@ -168,6 +182,8 @@ export class DataPlane {
     }
     const own = Atomics.load(load, index);
     if (least === index || own <= (total / load.length) * 1.25 + BALANCE_SLACK) return false;
+    // On its way it is closed with this worker, then with the other one.
+    this.#reactor.own(fd);
     this.#post({ type: "pass", worker: least, uid, listener, fd });
     return true;
   }
@@ -175,7 +191,7 @@ export class DataPlane {
   #adopt(uid: string, listener: ListenerKind, fd: number): void {
     const pod = this.#pods.get(uid);
     const peer = pod === undefined ? undefined : peerAddress(fd);
-    if (pod === undefined || peer === undefined) closeDescriptor(fd);
+    if (pod === undefined || peer === undefined) this.#reactor.close(fd);
     else pod.serve(listener, fd, peer);
   }
 
@@ -193,22 +209,25 @@ export class DataPlane {
     });
   }
 
-  #drain(): void {
-    this.#draining = true;
-    for (const pod of this.#pods.values()) pod.drain();
-    // Not at once: the main thread still finds connections in the queues and sends them here.
-    this.#reactor.setTimer(this.#housekeeping, DRAIN_CHECK_MS);
-  }
-
   #keepHouse(): void {
     this.#io.pool.shrink();
-    if (this.#draining && !this.#drained && !this.#busy()) {
+    this.#tidy();
+    if (this.#finishing && !this.#drained && !this.#busy()) {
       this.#drained = true;
       this.#report(0, false);
       this.#flushLog();
       this.#post({ type: "drained" });
     }
-    this.#reactor.setTimer(this.#housekeeping, this.#draining && !this.#drained ? DRAIN_CHECK_MS : HOUSEKEEPING_MS);
+    this.#reactor.setTimer(this.#housekeeping, this.#finishing && !this.#drained ? DRAIN_CHECK_MS : HOUSEKEEPING_MS);
+  }
+
+  /** After a burst, and only when there is nothing to do: its garbage would else stay until the next burst. */
+  #tidy(): void {
+    const turns = this.#reactor.turns - this.#turnsSeen;
+    this.#turnsSeen = this.#reactor.turns;
+    if (this.#ended < BURST_CONNECTIONS || turns > QUIET_TURNS) return;
+    this.#ended = 0;
+    releaseMemory();
   }
 
   #busy(): boolean {

@@ -38,6 +38,7 @@ import {
   connectApplication,
   denialText,
   MISSING_POLICY_WAIT_MS,
+  recheckPolicies,
 } from "./inbound_access.ts";
 import type { MeshWaiter } from "./mesh_cache.ts";
 import type { MeshQuery } from "./messages.ts";
@@ -152,8 +153,8 @@ export class InboundConnection
   stateChanged(): void {
     if (this.#done || this.#facts === undefined) return;
     if (this.#waitsForPolicy) return this.#decide();
-    const verdict = checkPolicies(this.#pod, this.#facts);
-    if (verdict.allowed || verdict.kind === "missing_policy") return;
+    const verdict = recheckPolicies(this.#pod, this.#facts);
+    if (verdict.allowed) return;
     const text = `connection closed due to policy change: ${verdict.reason} (${verdict.explanation})`;
     this.#cut("DENY", text);
   }
@@ -219,7 +220,7 @@ export class InboundConnection
     this.#waitsForPolicy = false;
     this.#pod.env.io.reactor.cancelTimer(this.#timer);
     const forward = this.#forward as Forward;
-    this.#connector = connectApplication(this.#pod, forward.to, this.#tunnel.peer, this);
+    this.#connector = connectApplication(this.#pod, forward.to, this.#tunnel.peer, this, false);
   }
 
   #open(source: MeshStore, own: MeshStore, forward: Forward): void {

@@ -2,7 +2,7 @@
  * What both inbound ways into a pod share: naming the client, asking the policies, connecting to the application with the
  * client's address, and ending when a policy changes its mind (reference ztunnel 6.5 to 6.7).
  */
-import { describeErrno } from "../platform/errno.ts";
+import { describeErrno, EADDRINUSE } from "../platform/errno.ts";
 import { AF_INET, AF_INET6, isIpv6, type SocketAddress } from "../platform/sockaddr.ts";
 import { type ConnectHandler, Connector } from "../net/connector.ts";
 import { authorize, type ConnectionFacts, formatSocketAddress, type Verdict } from "../mesh/mod.ts";
@@ -12,8 +12,8 @@ import { CONNECT_TIMEOUT_MS, type PodProxy } from "./pod_proxy.ts";
 export const MISSING_POLICY_WAIT_MS = 5_000;
 
 /** Asks the pod's policies and reports dry runs. */
-export function checkPolicies(pod: PodProxy, facts: ConnectionFacts): Verdict {
-  const verdict = authorize(pod.policies, facts);
+export function checkPolicies(pod: PodProxy, facts: ConnectionFacts, policies = pod.policies): Verdict {
+  const verdict = authorize(policies, facts);
   const { log, settings } = pod.env;
   const level = settings.policyInfoLogging ? "info" : "debug";
   if (!verdict.allowed) {
@@ -37,20 +37,44 @@ export function checkPolicies(pod: PodProxy, facts: ConnectionFacts): Verdict {
   return verdict;
 }
 
+/** Asks again for a connection that was allowed: policies that are not known yet count when they come, those that are known at once. */
+export function recheckPolicies(pod: PodProxy, facts: ConnectionFacts): Verdict {
+  return checkPolicies(pod, facts, { ...pod.policies, missing: [] });
+}
+
 /** The text of an access-log line for a refused connection: what ztunnel says, then which rule it was. */
 export function denialText(verdict: Extract<Verdict, { allowed: false }>): string {
   return `connection closed due to policy rejection: ${verdict.reason} (${verdict.explanation})`;
 }
 
 /**
+ * Ports for connections in a client's name that no client's kernel picks for itself (Linux: from 32768). The client's own
+ * connection, redirected to 15006, has the same ends in this namespace: one with the same source port would take over its
+ * entry in the connection table, and what is said to the client from then on would not reach it.
+ */
+const OWN_PORTS = { first: 16_384, count: 16_384 } as const;
+/** With most of the ports in use the kernel chooses after all: the danger is rare, and a refusal would be certain. */
+const PORT_ATTEMPTS = 8;
+
+function takeSource(pod: PodProxy, fd: number, ip: string, family: number, apart: boolean): number {
+  for (let attempt = 0; apart && attempt < PORT_ATTEMPTS; attempt++) {
+    const port = OWN_PORTS.first + Math.floor(pod.env.random() * OWN_PORTS.count);
+    const outcome = pod.sockets.takeSource(fd, ip, family, port);
+    if (outcome !== -EADDRINUSE) return outcome;
+  }
+  return pod.sockets.takeSource(fd, ip, family);
+}
+
+/**
  * Connects to the application, from the client's own address where the pod's redirection brings the answers back. Gives undefined when it
- * failed at once; the handler has been told then.
+ * failed at once; the handler has been told then. `apart` is for a client that has itself connected to the application's port.
  */
 export function connectApplication(
   pod: PodProxy,
   to: SocketAddress,
   client: SocketAddress,
   handler: ConnectHandler,
+  apart: boolean,
 ): Connector | undefined {
   const family = isIpv6(to.ip) ? AF_INET6 : AF_INET;
   const fd = pod.sockets.createClient(family);
@@ -59,7 +83,7 @@ export function connectApplication(
     return undefined;
   }
   if (pod.description.originalSource && client.ip !== to.ip && isIpv6(client.ip) === isIpv6(to.ip)) {
-    const outcome = pod.sockets.takeSource(fd, client.ip, family);
+    const outcome = takeSource(pod, fd, client.ip, family, apart);
     if (outcome < 0) {
       pod.env.log.log("warn", "inbound", `cannot keep the client's address: ${describeErrno(-outcome)}`, {
         client: client.ip,

@@ -24,6 +24,7 @@ import {
   connectApplication,
   denialText,
   MISSING_POLICY_WAIT_MS,
+  recheckPolicies,
 } from "./inbound_access.ts";
 import type { MeshWaiter } from "./mesh_cache.ts";
 import { type PodConnection, type PodProxy, resetClient } from "./pod_proxy.ts";
@@ -96,8 +97,8 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
   stateChanged(): void {
     if (this.#done || this.#record === undefined) return;
     if (this.#waitsForPolicy) return this.#decide();
-    const verdict = checkPolicies(this.#pod, this.#facts);
-    if (verdict.allowed || verdict.kind === "missing_policy") return;
+    const verdict = recheckPolicies(this.#pod, this.#facts);
+    if (verdict.allowed) return;
     this.#cut("DENY", `connection closed due to policy change: ${verdict.reason} (${verdict.explanation})`);
   }
 
@@ -144,7 +145,7 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
     }
     this.#waitsForPolicy = false;
     this.#pod.env.io.reactor.cancelTimer(this.#timer);
-    this.#connector = connectApplication(this.#pod, this.#target, this.#peer, this);
+    this.#connector = connectApplication(this.#pod, this.#target, this.#peer, this, true);
   }
 
   #deny(error: string): void {

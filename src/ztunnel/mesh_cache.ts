@@ -56,13 +56,15 @@ export class MeshCache implements TimerTarget {
     const nowMs = this.#options.reactor.nowMs;
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      if (this.#entries.size >= MAX_ENTRIES) this.#evict(nowMs, UNUSED_MS / 10);
+      if (this.#entries.size >= MAX_ENTRIES) this.#makeRoom();
       entry = { mesh: undefined, waiters: [], usedMs: nowMs, askedMs: nowMs };
       this.#entries.set(key, entry);
       this.#options.ask(key, query);
     }
     entry.usedMs = nowMs;
     if (entry.mesh !== undefined) return entry.mesh;
+    // After a timeout the question still stands, but who comes now has the whole time again.
+    if (entry.waiters.length === 0) entry.askedMs = nowMs;
     entry.waiters.push(waiter);
     // While somebody waits the sweep looks more often, so that a stuck main thread is noticed.
     if (this.#waiting++ === 0) this.#options.reactor.setTimer(this.#sweep, ANSWER_TIMEOUT_MS);
@@ -104,11 +106,22 @@ export class MeshCache implements TimerTarget {
   #evict(nowMs: number, unusedMs: number): void {
     const keys: string[] = [];
     for (const [key, entry] of this.#entries) {
-      if (entry.waiters.length > 0 || nowMs - entry.usedMs < unusedMs) continue;
-      this.#entries.delete(key);
-      keys.push(key);
+      if (entry.waiters.length === 0 && nowMs - entry.usedMs >= unusedMs) keys.push(key);
     }
-    if (keys.length > 0) this.#options.forget(keys);
+    this.#drop(keys);
+  }
+
+  /** Drops those that were not used for longest, many at once: whoever asks for ever new addresses pays a walk only now and then. */
+  #makeRoom(): void {
+    const idle = [...this.#entries].filter(([, entry]) => entry.waiters.length === 0);
+    idle.sort(([, a], [, b]) => a.usedMs - b.usedMs);
+    this.#drop(idle.slice(0, MAX_ENTRIES >> 3).map(([key]) => key));
+  }
+
+  #drop(keys: readonly string[]): void {
+    if (keys.length === 0) return;
+    for (const key of keys) this.#entries.delete(key);
+    this.#options.forget(keys);
   }
 }
 

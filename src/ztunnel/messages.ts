@@ -87,7 +87,10 @@ export type ToWorker =
   | { readonly type: "evict"; readonly owners: readonly string[] }
   | { readonly type: "report"; readonly id: number; readonly connections: boolean }
   | { readonly type: "log"; readonly directives: string }
-  | { readonly type: "drain" };
+  /** Stop accepting. */
+  | { readonly type: "drain" }
+  /** No further connection will come: say `drained` when the last one has ended. */
+  | { readonly type: "finish" };
 
 export type FromWorker =
   | { readonly type: "started"; readonly wakeFd: number }

@@ -4,7 +4,7 @@
  * Nothing is accepted before the pod's state and certificate are there. A new state is applied to open connections before
  * it is confirmed: what it does not allow any more is closed.
  */
-import { closeDescriptor, localAddress, originalDestination, setResetOnClose } from "../platform/socket.ts";
+import { localAddress, originalDestination, setResetOnClose } from "../platform/socket.ts";
 import type { SocketAddress } from "../platform/sockaddr.ts";
 import { TlsContext, type TlsMaterial } from "../platform/tls_context.ts";
 import type { IoContext } from "../net/io_context.ts";
@@ -156,10 +156,10 @@ export class PodProxy {
 
   /** Takes a connection that this worker or another one accepted. */
   serve(kind: ListenerKind, fd: number, peer: SocketAddress): void {
-    if (this.#closed) return closeDescriptor(fd);
+    if (this.#closed) return this.env.io.reactor.close(fd);
     if (kind === "inboundHbone") {
       const local = localAddress(fd);
-      if (local === undefined) return closeDescriptor(fd);
+      if (local === undefined) return this.env.io.reactor.close(fd);
       this.server.accept(fd, peer, local, this.#serverContext);
       return;
     }

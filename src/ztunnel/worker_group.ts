@@ -4,7 +4,7 @@
  *
  * A new worker is told the whole state before anything else, so it never serves with less than the current epoch.
  */
-import { closeOwned, createOwnershipTable, ownerNumber } from "../platform/ownership.ts";
+import { closeOwned, createOwnershipTable, ownerNumber, seizeOwned } from "../platform/ownership.ts";
 import { startThread, type Thread } from "../platform/thread.ts";
 import type { FromWorker, ToWorker, WorkerSettings, WorkerStart } from "./messages.ts";
 
@@ -25,16 +25,22 @@ export interface WorkerGroupOptions {
 
 /** A worker answers within a turn; one that does not within this long is replaced. */
 const CONFIRM_TIMEOUT_MS = 5_000;
+/** A worker is up within a second even on a busy machine; one that is not by then never will be. */
+const START_TIMEOUT_MS = 30_000;
 /** A worker that dies again and again is started ever more slowly. */
 const RESTART_MS = 100;
 const MAX_RESTART_MS = 10_000;
+/** One that ran this long was in order: its death is the first again. */
+const STEADY_MS = 60_000;
 
 interface Slot {
   thread: Thread | undefined;
   generation: number;
   started: boolean;
+  /** The latest epoch it has in force; -1 before the first. */
   confirmed: number;
   failures: number;
+  cancelTimer: () => void;
 }
 
 export class WorkerGroup {
@@ -51,7 +57,14 @@ export class WorkerGroup {
     this.#options = options;
     this.#load = new Int32Array(new SharedArrayBuffer(4 * options.count));
     for (let i = 0; i < options.count; i++) {
-      this.#slots.push({ thread: undefined, generation: 0, started: false, confirmed: 0, failures: 0 });
+      this.#slots.push({
+        thread: undefined,
+        generation: 0,
+        started: false,
+        confirmed: -1,
+        failures: 0,
+        cancelTimer: () => {},
+      });
       this.#start(i);
     }
   }
@@ -67,6 +80,19 @@ export class WorkerGroup {
 
   send(worker: number, message: ToWorker): void {
     this.#slots[worker].thread?.post(message);
+  }
+
+  /** Gives a connection to a worker. False when it is being replaced: the descriptor stays the caller's. */
+  handOver(worker: number, message: Extract<ToWorker, { readonly type: "adopt" }>): boolean {
+    const slot = this.#slots[worker];
+    if (slot.thread === undefined) {
+      this.#ownership[message.fd] = 0;
+      return false;
+    }
+    // Noted at once: it is closed with this worker, whether the message was read by then or not.
+    this.#ownership[message.fd] = ownerNumber(slot.generation);
+    slot.thread.post(message);
+    return true;
   }
 
   broadcast(message: ToWorker): void {
@@ -85,17 +111,28 @@ export class WorkerGroup {
 
   close(): void {
     this.#closed = true;
-    for (const slot of this.#slots) slot.thread?.terminate();
+    for (const slot of this.#slots) {
+      slot.cancelTimer();
+      slot.thread?.terminate();
+    }
     for (const waiter of this.#waiters) waiter.cancel();
     this.#waiters = [];
   }
 
   #start(index: number): void {
     const slot = this.#slots[index];
-    const generation = ++this.#generations;
+    let generation = ++this.#generations;
+    // Owner numbers come round: this must not be that of a worker that lives.
+    while (this.#slots.some((other) => other.thread !== undefined && sameOwner(other.generation, generation))) {
+      generation = ++this.#generations;
+    }
     slot.generation = generation;
     slot.started = false;
-    slot.confirmed = 0;
+    slot.confirmed = -1;
+    slot.cancelTimer = this.#options.schedule(
+      () => this.#replace(index, `it did not start within ${START_TIMEOUT_MS / 1000} s`),
+      START_TIMEOUT_MS,
+    );
     const { settings, directives, entry } = this.#options;
     const start: WorkerStart = {
       index,
@@ -122,8 +159,13 @@ export class WorkerGroup {
       slot.started = true;
       slot.thread?.setWakeFd(message.wakeFd);
     } else if (message.type === "confirmed") {
+      if (slot.confirmed === -1) {
+        slot.cancelTimer();
+        slot.cancelTimer = this.#options.schedule(() => {
+          slot.failures = 0;
+        }, STEADY_MS);
+      }
       slot.confirmed = Math.max(slot.confirmed, message.epoch);
-      slot.failures = 0;
       this.#resolveWaiters();
     } else {
       this.#options.received(index, message);
@@ -143,24 +185,35 @@ export class WorkerGroup {
 
   #replaceSilent(epoch: number): void {
     for (let i = 0; i < this.#slots.length; i++) {
-      const slot = this.#slots[i];
-      if (slot.confirmed >= epoch || slot.thread === undefined) continue;
-      const { generation, thread } = slot;
-      thread.terminate();
-      this.#ended(i, generation, `it did not confirm a change within ${CONFIRM_TIMEOUT_MS / 1000} s`);
+      // One that only starts has its own time for that, and begins with the present epoch.
+      if (this.#slots[i].confirmed >= epoch || this.#slots[i].confirmed === -1) continue;
+      this.#replace(i, `it did not confirm a change within ${CONFIRM_TIMEOUT_MS / 1000} s`);
     }
   }
 
-  #ended(index: number, generation: number, reason: string): void {
+  /** Ends a worker that hangs. Deno cannot stop a thread that runs or waits in the kernel, so what it had is taken from it. */
+  #replace(index: number, reason: string): void {
+    const { generation, thread } = this.#slots[index];
+    // In this order: Deno reports the thread's end from within `terminate`, though it may run on.
+    this.#ended(index, generation, reason, seizeOwned);
+    thread?.terminate();
+  }
+
+  #ended(index: number, generation: number, reason: string, close = closeOwned): void {
     const slot = this.#slots[index];
     if (slot.generation !== generation || slot.thread === undefined || this.#closed) return;
     slot.thread = undefined;
+    slot.cancelTimer();
     const delayMs = Math.min(MAX_RESTART_MS, RESTART_MS * 2 ** slot.failures++);
     this.#load[index] = 0;
-    const closed = closeOwned(this.#ownership, ownerNumber(generation));
+    const closed = close(this.#ownership, ownerNumber(generation));
     this.#options.lost(index, generation, reason, closed);
-    this.#options.schedule(() => {
+    slot.cancelTimer = this.#options.schedule(() => {
       if (!this.#closed) this.#start(index);
     }, delayMs);
   }
+}
+
+function sameOwner(a: number, b: number): boolean {
+  return ownerNumber(a) === ownerNumber(b);
 }

@@ -18,7 +18,7 @@ import type { TestAuthority } from "../platform/authority.ts";
 
 export const CLIENT = "spiffe://cluster.local/ns/default/sa/client";
 
-const SETTINGS: WorkerSettings = {
+export const SETTINGS: WorkerSettings = {
   network: "",
   clusterId: "Kubernetes",
   packetMark: undefined,

@@ -44,6 +44,8 @@ class Subject {
       broadcast: (message) => this.messages.push(message),
       settle: () => Promise.resolve(),
       schedule: () => () => {},
+      started: () => {},
+      stopped: () => {},
       changed: () => {},
       log: () => {},
     });

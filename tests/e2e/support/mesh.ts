@@ -101,16 +101,17 @@ export class TestNode {
   ) {}
 
   /** Starts a ztunnel and waits until it serves its pods. */
-  async start(env: Readonly<Record<string, string>> = {}): Promise<void> {
-    await this.launch(env);
+  async start(env: Readonly<Record<string, string>> = {}, place?: string): Promise<void> {
+    await this.launch(env, place);
     const pods = this.mesh.pods.filter(({ spec }) => spec.captured && spec.node === this.name);
     for (const { spec } of pods) {
       await this.ztunnel.line((line) => line.includes("pod served") && line.includes(`"${spec.uid}"`), 0, 30_000);
     }
   }
 
-  async launch(env: Readonly<Record<string, string>>): Promise<void> {
-    this.ztunnel = await ZtunnelProcess.start(this.mesh.sandbox, this.name, {
+  /** Starts a ztunnel for this node, in its own network or, as a second one must be, in another node's. */
+  async launch(env: Readonly<Record<string, string>>, place = this.name): Promise<void> {
+    this.ztunnel = await ZtunnelProcess.start(this.mesh.sandbox, place, {
       LOCAL_CONTROL: this.socket,
       NODE_NAME: this.name,
       ZTUNNEL_WORKER_THREADS: "1",
@@ -167,7 +168,12 @@ export class TestMesh {
 
   static async start(text: string, options: MeshOptions = {}): Promise<TestMesh> {
     const mesh = await TestMesh.create(text, options);
-    await Promise.all(mesh.nodes.map((node) => node.start()));
+    try {
+      await Promise.all(mesh.nodes.map((node) => node.start()));
+    } catch (error) {
+      await mesh.stop();
+      throw error;
+    }
     return mesh;
   }
 

@@ -117,6 +117,14 @@ export class ZtunnelProcess {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
+  /** The limit of descriptor numbers that leaves room for `count` more. */
+  limitFor(count: number): number {
+    const used = new Set(readdirSync(`/proc/${this.pid}/fd`).map(Number));
+    let limit = 0;
+    for (let free = 0; free < count || used.has(limit); limit++) if (!used.has(limit)) free++;
+    return limit;
+  }
+
   get residentKilobytes(): number {
     return Number(readFileSync(`/proc/${this.pid}/statm`, "utf8").split(" ")[1]) * PAGE_KILOBYTES;
   }

@@ -4,7 +4,7 @@
  *
  * Distinguished names stay empty: a workload is named by its URI alone (reference ztunnel, section 4).
  */
-import { crypto, readText, takeErrors } from "./openssl.ts";
+import { crypto, readText, takeErrors, withPem } from "./openssl.ts";
 import { type Pointer, runtime } from "./runtime.ts";
 
 const NID_EXT_KEY_USAGE = 126;
@@ -138,10 +138,7 @@ export function createCertificate(key: PrivateKey, template: CertificateTemplate
 
 /** Reads the first certificate of a PEM text. Throws when there is none. */
 export function readCertificate(pem: string): CertificateFacts {
-  const bytes = encoder.encode(pem);
-  const bio = must(crypto.BIO_new_mem_buf(bytes, bytes.length), "allocate a BIO");
-  const certificate = crypto.PEM_read_bio_X509(bio, null, null, null);
-  crypto.BIO_free(bio);
+  const certificate = withPem(pem, (bio) => crypto.PEM_read_bio_X509(bio, null, null, null));
   if (certificate === null) fail("read a certificate from PEM");
   try {
     return {

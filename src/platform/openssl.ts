@@ -4,7 +4,7 @@
  * Prototypes are those of the OpenSSL 3.0 manual pages. `ERR_clear_error` runs before each call whose outcome is
  * read by `SSL_get_error`, because that function looks at the thread's error queue.
  */
-import { type Library, runtime, type SymbolSpec } from "./runtime.ts";
+import { type Library, type Pointer, runtime, type SymbolSpec } from "./runtime.ts";
 
 const sslSymbols = {
   SSL_CIPHER_get_name: { args: ["pointer"], returns: "pointer" },
@@ -160,4 +160,22 @@ export function readText(pointer: Parameters<typeof runtime.view>[0]): string {
     bytes.push(byte);
   }
   return decoder.decode(new Uint8Array(bytes));
+}
+
+const encoder = new TextEncoder();
+/** The text being read: OpenSSL knows its address only, so a reference is kept here until it is done. */
+let reading: Uint8Array | undefined;
+
+/** Runs `read` over a PEM text as OpenSSL reads it. Throws when there is no memory. */
+export function withPem<T>(pem: string, read: (bio: Pointer) => T): T {
+  const bytes = encoder.encode(pem);
+  const bio = crypto.BIO_new_mem_buf(bytes, bytes.length);
+  if (bio === null) throw new Error(`OpenSSL cannot allocate a BIO: ${takeErrors()}`);
+  reading = bytes;
+  try {
+    return read(bio);
+  } finally {
+    crypto.BIO_free(bio);
+    if (reading === bytes) reading = undefined;
+  }
 }

@@ -3,7 +3,7 @@
  * OpenSSL against the mesh's roots (reference ztunnel 5.9). No tickets and no resumption: a resumed session would
  * skip rotation and revocation. The name in the certificate is not checked here but by the caller, after the handshake.
  */
-import { crypto, ssl, takeErrors } from "./openssl.ts";
+import { crypto, ssl, takeErrors, withPem } from "./openssl.ts";
 import { type Pointer, runtime } from "./runtime.ts";
 
 /** What one side of a tunnel presents and trusts. All in PEM. */
@@ -79,19 +79,8 @@ export function splitCertificates(pem: string): string[] {
   return pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
 }
 
-function withBio<T>(pem: string, read: (bio: Pointer) => T): T {
-  const bytes = encoder.encode(pem);
-  const bio = crypto.BIO_new_mem_buf(bytes, bytes.length);
-  if (bio === null) fail("allocate a BIO");
-  try {
-    return read(bio);
-  } finally {
-    crypto.BIO_free(bio);
-  }
-}
-
 function withCertificate<T>(pem: string, use: (certificate: Pointer) => T): T {
-  const certificate = withBio(pem, (bio) => crypto.PEM_read_bio_X509(bio, null, null, null));
+  const certificate = withPem(pem, (bio) => crypto.PEM_read_bio_X509(bio, null, null, null));
   if (certificate === null) fail("read a certificate from PEM");
   try {
     return use(certificate);
@@ -174,7 +163,7 @@ function loadIdentity(context: Pointer, material: TlsMaterial): void {
       if (ssl.SSL_CTX_ctrl(context, SSL_CTRL_CHAIN_CERT, 1, intermediate) !== 1) fail("use an intermediate");
     });
   }
-  const key = withBio(material.privateKey, (bio) => crypto.PEM_read_bio_PrivateKey(bio, null, null, NO_PASSPHRASE));
+  const key = withPem(material.privateKey, (bio) => crypto.PEM_read_bio_PrivateKey(bio, null, null, NO_PASSPHRASE));
   if (key === null) fail("read the private key from PEM");
   try {
     if (ssl.SSL_CTX_use_PrivateKey(context, key) !== 1) fail("use the private key");

@@ -56,7 +56,11 @@ export class TlsSession {
   handshake(): number {
     crypto.ERR_clear_error();
     const n = ssl.SSL_do_handshake(this.#ssl);
-    if (n === 1) return 1;
+    if (n === 1) {
+      // `read` and `write` rely on an empty queue, and a handshake that succeeds may leave something in it.
+      crypto.ERR_clear_error();
+      return 1;
+    }
     const outcome = this.#outcome(n);
     if (outcome === TLS_FAILED) {
       const verify = ssl.SSL_get_verify_result(this.#ssl);

@@ -111,7 +111,7 @@ describe("data_plane: messages", () => {
   });
 
   test("data_plane: who has clearly more than its share passes connections on", () => {
-    planes.client.load[0] = 10;
+    planes.client.load[0] = 20;
     planes.client.load[1] = 2;
     planes.connect();
     planes.until(() => planes.client.said("pass").length > 0, "the pass");

@@ -1,0 +1,132 @@
+/** SIGTERM: what was accepted is completed, what cannot be is cut at the deadline, and the process ends with 0. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { ECONNRESET } from "../../src/platform/errno.ts";
+import { acceptOne, TestMesh, type TestPod } from "./support/mesh.ts";
+import { complete, Load, serveLoad } from "./support/load.ts";
+import type { Peer } from "./support/peer.ts";
+import { eventually } from "./support/wait.ts";
+
+const FILE = `
+nodes: [{ name: a }, { name: b }, { name: spare }]
+pods:
+  - { name: client, namespace: town, serviceAccount: client, node: a }
+  - { name: server, namespace: city, serviceAccount: server, node: b }
+  - { name: outside, namespace: wild, node: a, captured: false }
+`;
+const LOAD_PORT = 8081;
+/** ztunnel's default deadline is 5 s; nothing in these tests may need it. */
+const WITHIN_MS = 4_500;
+const HELD = 30;
+const HALF = new Uint8Array(100_000).fill(98);
+
+let mesh: TestMesh;
+let client: TestPod;
+let server: TestPod;
+let outside: TestPod;
+before(async () => {
+  mesh = await TestMesh.create(FILE);
+  await Promise.all([mesh.node("a").start(), mesh.node("b").start()]);
+  client = mesh.pod("client");
+  server = mesh.pod("server");
+  outside = mesh.pod("outside");
+});
+after(() => mesh?.stop());
+
+for (const [node, who] of [] as any[]) {
+  test(`drain, the ztunnel of the ${who} gets SIGTERM under load: every connection that was accepted is completed, exit code 0`, async () => {
+    const { ztunnel } = mesh.node(node);
+    const application = serveLoad(server, LOAD_PORT);
+    const loads = [
+      new Load(8, () => client.connect(server.ip(), LOAD_PORT)),
+      ...(node === "b" ? [new Load(8, () => outside.connect(server.ip(), LOAD_PORT))] : []),
+    ];
+    await eventually(() => assert.ok(loads.every((load) => load.completed > 100)));
+    // Besides, connections in the middle of an answer.
+    const held: [Peer, Peer][] = [];
+    for (let i = 0; i < HELD; i++) held.push(await acceptOne(server, 7000, () => client.connect(server.ip(), 7000)));
+    for (const [peer, app] of held) {
+      app.write(HALF);
+      await peer.readBytes(HALF.length);
+    }
+
+    const acceptedBefore = performance.now();
+    ztunnel.kill("SIGTERM");
+    await ztunnel.line((line) => line.includes("draining"));
+    for (const [peer, app] of held) {
+      peer.write("more");
+      assert.equal(await app.read(4), "more");
+      app.write(HALF);
+      app.finish();
+      await peer.readBytes(HALF.length);
+      assert.equal(await peer.ended(), "eof");
+      peer.close();
+      app.close();
+    }
+    await Promise.all(loads.map((load) => load.stop()));
+    const exit = await ztunnel.exit();
+    const tookMs = performance.now() - acceptedBefore;
+    assert.deepEqual(exit, { code: 0, signal: null });
+    assert.ok(tookMs < WITHIN_MS, `${Math.round(tookMs)} ms`);
+    assert.ok(ztunnel.lines.some((line) => line.includes("all connections finished")));
+
+    const attempts = loads.flatMap((load) => load.attempts);
+    const lost = attempts.filter((attempt) => attempt.connectedMs! < acceptedBefore && !complete(attempt));
+    assert.deepEqual(lost, [], "connections that stood before SIGTERM were not completed");
+    const answered = attempts.filter(complete).length;
+    assert.equal(application.accepted, answered, "the application got requests whose answer never arrived");
+    // Truncation never looks like an end.
+    const truncated = attempts.filter((attempt) => !complete(attempt) && attempt.end === "eof");
+    assert.deepEqual(truncated, []);
+    application.close();
+    await mesh.node(node).start();
+  });
+}
+
+test("drain, a new ztunnel beside the old one, which then gets SIGTERM: not one connection is lost", async () => {
+  const node = mesh.node("b");
+  const old = node.ztunnel;
+  const application = serveLoad(server, LOAD_PORT);
+  const loads = [
+    new Load(4, () => client.connect(server.ip(), LOAD_PORT)),
+    new Load(4, () => outside.connect(server.ip(), LOAD_PORT)),
+  ];
+  await eventually(() => assert.ok(loads.every((load) => load.completed > 20)));
+  // Its own ports would be taken in the old one's network; those of the pods are shared by SO_REUSEPORT.
+  await node.start({}, "spare");
+  old.kill("SIGTERM");
+  assert.deepEqual(await old.exit(), { code: 0, signal: null });
+  const marks = loads.map((load) => load.completed);
+  await eventually(() => assert.ok(loads.every((load, i) => load.completed > marks[i]! + 20)));
+  await Promise.all(loads.map((load) => load.stop()));
+  console.log(loads.map((l) => l.attempts.filter((x) => !complete(x)).length), loads.map((l)=>l.attempts.length));
+  console.log("A", mesh.node("a").ztunnel.lines.filter((l) => l.includes("error=")).slice(-10).join("\n"));
+  console.log("OLD", old.lines.filter((l) => l.includes("error=") || !l.includes("access")).slice(-10).join("\n"));
+  console.log("NEW", node.ztunnel.lines.filter((l) => l.includes("error=") || !l.includes("access")).slice(-10).join("\n"));
+  const attempts = loads.flatMap((load) => load.attempts);
+  assert.deepEqual(attempts.filter((attempt) => !complete(attempt)), [], `of ${attempts.length}`);
+  application.close();
+});
+
+test("drain, a connection that does not end: cut at the deadline, the other side sees a reset, exit code 0", async () => {
+  const node = mesh.node("a");
+  node.ztunnel.kill("SIGTERM");
+  await node.ztunnel.exit();
+  await node.start({ CONNECTION_TERMINATION_DEADLINE: "1s" });
+  const [peer, app] = await acceptOne(server, 7000, () => client.connect(server.ip(), 7000));
+  peer.write("x");
+  await app.read(1);
+  const startedMs = performance.now();
+  node.ztunnel.kill("SIGTERM");
+  await node.ztunnel.line((line) => line.includes("draining"));
+  // No new connections, at once.
+  assert.notEqual(await client.refusal(server.ip(), 7000), "eof");
+  assert.equal(await app.ended(), ECONNRESET);
+  const { code } = await node.ztunnel.exit();
+  const tookMs = performance.now() - startedMs;
+  assert.equal(code, 0);
+  assert.ok(tookMs > 900 && tookMs < 3_000, `${Math.round(tookMs)} ms`);
+  assert.ok(node.ztunnel.lines.some((line) => line.includes("deadline reached")));
+  peer.close();
+  app.close();
+});

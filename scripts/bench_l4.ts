@@ -182,9 +182,10 @@ if (values.help) {
   }
   try {
     const holds = await main();
-    process.exitCode = holds || !values.check ? 0 : 1;
+    // Children's pipes may outlive them; the result is written, so nothing is waited for.
+    process.exit(holds || !values.check ? 0 : 1);
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
-    process.exitCode = 1;
+    process.exit(1);
   }
 }

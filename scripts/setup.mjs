@@ -71,6 +71,7 @@ const SYSTEM = [
   { name: "ip", packages: ["iproute2"], present: () => onPath("ip") },
   { name: "curl", packages: ["curl"], present: () => onPath("curl") },
   { name: "unshare", packages: ["util-linux"], present: () => onPath("unshare") },
+  { name: "openssl", packages: ["openssl"], present: () => onPath("openssl") },
   { name: "libssl.so.3", packages: ["libssl3t64", "libssl3"], present: hasOpenSsl },
 ];
 

@@ -18,7 +18,10 @@ export interface Thread {
   post(message: unknown): void;
   /** The worker's eventfd, which it reports in its first message. */
   setWakeFd(fd: number): void;
-  /** Ends the thread where it stands. Its descriptors stay open: they belong to the process. */
+  /**
+   * Ends the thread where it stands, as far as the runtime can: measured, Deno reports its end at once but lets code that runs, or
+   * waits in the kernel, go on. Its descriptors stay open: they belong to the process.
+   */
   terminate(): void;
 }
 

@@ -134,7 +134,7 @@ export class ControlPlane {
     this.#workers.broadcast({ type: "drain" });
     // The workers stop watching first: a connection that is in the queue by then has been accepted and is served.
     const served = this.#workers.settle().then(() => {
-      this.pods.closeListeners((uid, listener, fd) => this.#handOver(0, uid, listener, fd));
+      this.pods.stopListening((uid, listener, fd) => this.#handOver(0, uid, listener, fd));
       this.#workers.broadcast({ type: "finish" });
       return finished;
     });

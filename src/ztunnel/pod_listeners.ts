@@ -24,7 +24,10 @@ export interface PodListeners {
   readonly fds: Readonly<Record<ListenerKind, number>>;
   /** Inbound connections can keep their client's source address. */
   readonly originalSource: boolean;
-  /** Accepts what waits in the queues; whoever takes a descriptor owns it. */
+  /**
+   * Accepts what waits in the queues and ends the listening; whoever takes a descriptor owns it. The namespace stays open up to `close`:
+   * what was accepted still needs its second half.
+   */
   acceptLast(take: (kind: ListenerKind, fd: number) => void): void;
   close(): void;
 }
@@ -49,11 +52,17 @@ export function openPodListeners(options: PodListenerOptions): PodListeners {
   const factory = new SocketFactory(namespaceFd, options.mark, options.tuning);
   const fds: Partial<Record<ListenerKind, number>> = {};
   let originalSource = true;
-  const close = () => {
+  let listening = true;
+  const stopListening = () => {
+    if (!listening) return;
+    listening = false;
     for (const kind of KINDS) {
       const fd = fds[kind];
       if (fd !== undefined) closeDescriptor(fd);
     }
+  };
+  const close = () => {
+    stopListening();
     if (namespaceFd >= 0) closeDescriptor(namespaceFd);
   };
   for (const kind of KINDS) {
@@ -71,13 +80,14 @@ export function openPodListeners(options: PodListenerOptions): PodListeners {
     originalSource &&= transparent;
   }
   const acceptLast = (take: (kind: ListenerKind, fd: number) => void) => {
-    for (const kind of KINDS) {
+    for (const kind of listening ? KINDS : []) {
       for (let i = 0; i < BACKLOG_BOUND; i++) {
         const fd = acceptSocket(fds[kind] as number);
         if (fd < 0) break;
         take(kind, fd);
       }
     }
+    stopListening();
   };
   return { namespaceFd, fds: fds as Record<ListenerKind, number>, originalSource, acceptLast, close };
 }

@@ -156,11 +156,18 @@ export class Pods {
     return messages;
   }
 
-  /** Closes the listening sockets, when workers have stopped watching them; what still came to their queues is given to `rescue`. */
-  closeListeners(rescue?: (uid: string, listener: ListenerKind, fd: number) => void): void {
+  /** Ends the listening, when workers have stopped watching; what still came to the queues is given to `rescue`. */
+  stopListening(rescue: (uid: string, listener: ListenerKind, fd: number) => void): void {
     for (const pod of this.#pods.values()) {
       pod.cancelRetry?.();
-      if (rescue !== undefined) pod.listeners?.acceptLast((kind, fd) => rescue(pod.info.uid, kind, fd));
+      pod.listeners?.acceptLast((kind, fd) => rescue(pod.info.uid, kind, fd));
+    }
+  }
+
+  /** Lets go of every pod, when there is no worker any more. */
+  closeListeners(): void {
+    for (const pod of this.#pods.values()) {
+      pod.cancelRetry?.();
       pod.listeners?.close();
       pod.listeners = undefined;
     }

@@ -13,6 +13,7 @@ pods:
   - { name: client, namespace: town, serviceAccount: client, node: a }
   - { name: server, namespace: city, serviceAccount: server, node: b }
   - { name: outside, namespace: wild, node: a, captured: false }
+  - { name: waiting, namespace: port, node: b, authorizationPolicies: [port/late] }
 `;
 const LOAD_PORT = 8081;
 /** ztunnel's default deadline is 5 s; nothing in these tests may need it. */
@@ -83,17 +84,42 @@ for (const [node, who] of [["b", "server"], ["a", "client"]] as const) {
   });
 }
 
-test("drain, a new ztunnel beside the old one, which then gets SIGTERM: not one connection is lost", async () => {
+test("drain, a connection that was accepted but not yet connected to its application: completed all the same", async () => {
   const node = mesh.node("b");
-  const old = node.ztunnel;
+  const waiting = mesh.pod("waiting");
+  const greeter = waiting.listen(7000, (peer) => {
+    peer.write("welcome");
+    peer.finish();
+  });
+  // It waits for a policy that its pod names and nobody has seen.
+  const peers = await Promise.all([client, outside].map((pod) => pod.connect(waiting.ip(), 7000)));
+  await eventually(async () => {
+    const { workloadState } = await node.configDump();
+    assert.equal(workloadState[waiting.spec.uid]!.connections.inbound.length, peers.length);
+  });
+  node.ztunnel.kill("SIGTERM");
+  await eventually(() => assert.rejects(outside.connect(waiting.ip(), 15008).then((peer) => peer.close())));
+  const policy = { name: "late", namespace: "port", scope: "WorkloadSelector", action: "Deny", rules: [] };
+  await mesh.apply(`${FILE}policies: ${JSON.stringify([policy])}`);
+  for (const peer of peers) {
+    assert.equal((await peer.readToEnd()).text, "welcome");
+    peer.close();
+  }
+  assert.deepEqual(await node.ztunnel.exit(), { code: 0, signal: null });
+  greeter.close();
+  await node.start();
+});
+
+test("drain, a new ztunnel beside the old one, which then gets SIGTERM: not one connection is lost", async () => {
+  const old = mesh.node("b").ztunnel;
+  const twin = await mesh.twin("b", "spare");
   const application = serveLoad(server, LOAD_PORT);
   const loads = [
     new Load(4, () => client.connect(server.ip(), LOAD_PORT)),
     new Load(4, () => outside.connect(server.ip(), LOAD_PORT)),
   ];
   await eventually(() => assert.ok(loads.every((load) => load.completed > 20)));
-  // Its own ports would be taken in the old one's network; those of the pods are shared by SO_REUSEPORT.
-  await node.start({}, "spare");
+  await twin.start();
   old.kill("SIGTERM");
   assert.deepEqual(await old.exit(), { code: 0, signal: null });
   const marks = loads.map((load) => load.completed);

@@ -85,7 +85,7 @@ describe("connector", () => {
     loop.until(() => outcome.calls > 0, "the timeout");
     const took = performance.now() - started;
     assert.equal(outcome.code, ETIMEDOUT);
-    assert.ok(took >= 195 && took < 1_000, `${took} ms`);
+    assert.ok(took >= 195 && took < 3_000, `${took} ms`);
     assert.equal(openDescriptors(), before);
     assert.equal(outcome.calls, 1);
     loop.reactor.dispose();

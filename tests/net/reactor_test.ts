@@ -163,7 +163,7 @@ describe("reactor", () => {
       assert.ok(turns < 5, "it spins");
       reactor.turn(-1);
     }
-    assert.ok(at - started >= 120 && at - started < 1_000);
+    assert.ok(at - started >= 120 && at - started < 3_000);
     reactor.dispose();
   });
 

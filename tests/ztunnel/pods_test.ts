@@ -331,12 +331,14 @@ describe("pods: changes", () => {
     assert.equal(again.tls, renewed);
   });
 
-  test("pods: at the end all listeners close, and what waited in their queues is rescued", async () => {
+  test("pods: a drain ends the listening, rescues what waited, and keeps the namespace; the end lets go of it", async () => {
     await pods.add(INFO);
     opened[0].waiting = [41, 42];
     const rescued: [string, string, number][] = [];
-    pods.closeListeners((uid, kind, fd) => rescued.push([uid, kind, fd]));
+    pods.stopListening((uid, kind, fd) => rescued.push([uid, kind, fd]));
     assert.deepEqual(rescued, [["uid-1", "outbound", 41], ["uid-1", "outbound", 42]]);
+    assert.equal(opened[0].open, true, "what was accepted connects from this namespace");
+    pods.closeListeners();
     assert.equal(opened[0].open, false);
     pods.closeListeners();
   });

@@ -15,6 +15,8 @@ import { Peer } from "./peer.ts";
 
 /** The reactor blocks for at most this long, so that child processes and channels get their turn. */
 const TURN_MS = 1;
+/** Under load the runtime's own descriptors are looked at this often. */
+const BUSY_MS = 5;
 const CONNECT_TIMEOUT_MS = 15_000;
 
 export class Lab {
@@ -79,11 +81,14 @@ export class Lab {
   }
 
   async #run(): Promise<void> {
+    let yieldedMs = 0;
     while (!this.#stop) {
       const startedMs = performance.now();
       this.io.reactor.turn(TURN_MS);
-      const idle = performance.now() - startedMs >= TURN_MS;
+      const nowMs = performance.now();
       // A timer lets Deno look at its own descriptors; as long as immediates are waiting it does so only now and then.
+      const idle = nowMs - startedMs >= TURN_MS || nowMs - yieldedMs > BUSY_MS;
+      if (idle) yieldedMs = nowMs;
       await new Promise<void>((resolve) => idle ? setTimeout(resolve, 0) : setImmediate(resolve));
     }
   }

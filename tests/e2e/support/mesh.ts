@@ -95,23 +95,24 @@ export class TestNode {
   constructor(
     readonly mesh: TestMesh,
     readonly name: string,
+    /** The node in whose network the process runs. */
+    readonly home: string,
     readonly namespaceFd: number,
     readonly channel: NodeChannel,
     readonly socket: string,
   ) {}
 
   /** Starts a ztunnel and waits until it serves its pods. */
-  async start(env: Readonly<Record<string, string>> = {}, place?: string): Promise<void> {
-    await this.launch(env, place);
+  async start(env: Readonly<Record<string, string>> = {}): Promise<void> {
+    await this.launch(env);
     const pods = this.mesh.pods.filter(({ spec }) => spec.captured && spec.node === this.name);
     for (const { spec } of pods) {
       await this.ztunnel.line((line) => line.includes("pod served") && line.includes(`"${spec.uid}"`), 0, 30_000);
     }
   }
 
-  /** Starts a ztunnel for this node, in its own network or, as a second one must be, in another node's. */
-  async launch(env: Readonly<Record<string, string>>, place = this.name): Promise<void> {
-    this.ztunnel = await ZtunnelProcess.start(this.mesh.sandbox, place, {
+  async launch(env: Readonly<Record<string, string>>): Promise<void> {
+    this.ztunnel = await ZtunnelProcess.start(this.mesh.sandbox, this.home, {
       LOCAL_CONTROL: this.socket,
       NODE_NAME: this.name,
       ZTUNNEL_WORKER_THREADS: "1",
@@ -162,7 +163,7 @@ export class TestMesh {
       const fd = mesh.sandbox.openNetns({ pod: spec.name, namespace: spec.namespace });
       mesh.pods.push(new TestPod(mesh, spec, fd));
     }
-    for (const { name } of nodes) await mesh.#addNode(name);
+    for (const { name } of nodes) mesh.nodes.push(await mesh.#createNode(name, name));
     return mesh;
   }
 
@@ -192,6 +193,16 @@ export class TestMesh {
   /** The node of a pod. */
   nodeOf(pod: TestPod): TestNode {
     return this.node(pod.spec.node);
+  }
+
+  /**
+   * The same node once more, for a second ztunnel beside the first, as in an upgrade. Its own ports would be taken in the
+   * first one's network, so it runs in another node's.
+   */
+  async twin(name: string, home: string): Promise<TestNode> {
+    const twin = await this.#createNode(name, home);
+    this.nodes.push(twin);
+    return twin;
   }
 
   /** A service's virtual address. */
@@ -233,8 +244,8 @@ export class TestMesh {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  async #addNode(name: string): Promise<void> {
-    const socket = join(this.directory, `${name}.sock`);
+  async #createNode(name: string, home: string): Promise<TestNode> {
+    const socket = join(this.directory, `${name}.${home}.sock`);
     const channel = await serveNode({
       path: socket,
       node: name,
@@ -248,7 +259,7 @@ export class TestMesh {
       const netns = this.sandbox.netnsInside({ pod: spec.name, namespace });
       await channel.addPod({ uid, name: spec.name, namespace, serviceAccount, netns });
     }
-    this.nodes.push(new TestNode(this, name, this.sandbox.openNetns({ node: name }), channel, socket));
+    return new TestNode(this, name, home, this.sandbox.openNetns({ node: home }), channel, socket);
   }
 
   #read(text: string): MeshFile {

@@ -4,7 +4,7 @@
  */
 import { peerAddress } from "../platform/socket.ts";
 import { ownerNumber } from "../platform/ownership.ts";
-import { releaseMemory } from "../platform/process.ts";
+import { releaseMemory, releaseStartupCode } from "../platform/process.ts";
 import type { ThreadPort } from "../platform/thread.ts";
 import { createIoContext, type IoContext } from "../net/io_context.ts";
 import { Reactor, Timer } from "../net/reactor.ts";
@@ -17,12 +17,12 @@ import { type PodEnvironment, PodProxy } from "./pod_proxy.ts";
 import { socketTuning } from "./settings.ts";
 
 /** Idle buffers are given back, and the end of a drain is looked for, this often. */
-const HOUSEKEEPING_MS = 2_000;
+const HOUSEKEEPING_MS = 1_000;
 const DRAIN_CHECK_MS = 50;
-/** Fewer ended connections leave no garbage worth a collection. */
-const BURST_CONNECTIONS = 500;
+/** Connections beginning or ending: fewer leave no garbage worth a collection. */
+const BURST_CHANGES = 500;
 /** Turns between two looks below which a worker has nothing to do. */
-const QUIET_TURNS = 100;
+const QUIET_TURNS = 50;
 /** A worker may have this many connections more than its share, and a quarter on top, before it passes new ones on. */
 const BALANCE_SLACK = 4;
 
@@ -48,8 +48,8 @@ export class DataPlane {
   readonly #env: PodEnvironment;
   readonly #load: Int32Array<SharedArrayBuffer>;
   readonly #housekeeping: Timer;
-  /** Connections that ended since memory was given back. */
-  #ended = 0;
+  /** Connections that began or ended since memory was given back. */
+  #churn = 0;
   #turnsSeen = 0;
   #finishing = false;
   #drained = false;
@@ -161,7 +161,7 @@ export class DataPlane {
       random: Math.random,
       randomHex,
       connectionsChanged: (change) => {
-        if (change < 0) this.#ended -= change;
+        this.#churn++;
         Atomics.add(this.#load, this.#start.index, change);
       },
       passOn: (uid, listener, fd) => this.#passOn(uid, listener, fd),
@@ -225,9 +225,10 @@ export class DataPlane {
   #tidy(): void {
     const turns = this.#reactor.turns - this.#turnsSeen;
     this.#turnsSeen = this.#reactor.turns;
-    if (this.#ended < BURST_CONNECTIONS || turns > QUIET_TURNS) return;
-    this.#ended = 0;
+    if (this.#churn < BURST_CHANGES || turns > QUIET_TURNS) return;
+    this.#churn = 0;
     releaseMemory();
+    releaseStartupCode();
   }
 
   #busy(): boolean {

@@ -2,12 +2,14 @@
  * Accepting connections. Several workers watch one listening socket with EPOLLEXCLUSIVE; each accepts a few
  * connections per turn so that busy connections are not starved.
  *
- * When descriptors run out the listener rests instead of spinning: the kernel's queue holds the connections meanwhile.
+ * When descriptors run out, those kept for the process itself aside, the listener rests instead of spinning: the kernel's
+ * queue holds the connections meanwhile.
  */
 import { EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPROTO } from "../platform/errno.ts";
 import { EPOLLEXCLUSIVE, EPOLLIN } from "../platform/epoll.ts";
 import { acceptedPeer, acceptSocket } from "../platform/socket.ts";
 import type { SocketAddress } from "../platform/sockaddr.ts";
+import { isReserved, roomForConnection } from "./descriptor_reserve.ts";
 import { type EventHandler, type Reactor, Timer, type TimerTarget } from "./reactor.ts";
 
 const ACCEPTS_PER_TURN = 32;
@@ -45,13 +47,19 @@ export class Listener implements EventHandler, TimerTarget {
 
   /** False when nothing is left to accept, or accepting failed. */
   #acceptSome(): boolean {
+    if (!roomForConnection()) {
+      this.#takeRest(EMFILE);
+      return false;
+    }
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       const fd = acceptSocket(this.#fd);
       if (fd >= 0) {
         const peer = acceptedPeer();
         this.#handler.accepted(fd, peer ?? { ip: "0.0.0.0", port: 0 });
         if (this.#closed) return false;
-        continue;
+        if (!isReserved(fd)) continue;
+        this.#takeRest(EMFILE);
+        return false;
       }
       if (fd === -EAGAIN) return false;
       // The peer gave up, or a firewall refused it, while it was in the queue: the next one may be fine.

@@ -2,7 +2,7 @@
  * Sockets of one pod: made inside its network namespace, marked so that the redirection rules let them pass, and tuned as
  * ztunnel tunes them (reference ztunnel 1.4). Without a namespace they are made where the thread is.
  */
-import { EINVAL } from "../platform/errno.ts";
+import { EINVAL, EMFILE } from "../platform/errno.ts";
 import { insideNamespace } from "../platform/netns.ts";
 import { AF_INET, AF_INET6 } from "../platform/sockaddr.ts";
 import {
@@ -20,6 +20,7 @@ import {
   setTransparent,
   setUserTimeout,
 } from "../platform/socket.ts";
+import { isReserved } from "./descriptor_reserve.ts";
 
 export interface SocketTuning {
   readonly keepalive: Keepalive | undefined;
@@ -55,6 +56,10 @@ export class SocketFactory {
   createClient(family: number): number {
     const fd = this.#create(family);
     if (fd < 0) return fd;
+    if (isReserved(fd)) {
+      closeDescriptor(fd);
+      return -EMFILE;
+    }
     const marked = this.#mark === undefined ? 0 : setMark(fd, this.#mark);
     if (marked < 0) {
       closeDescriptor(fd);

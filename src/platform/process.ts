@@ -21,6 +21,18 @@ export function raiseDescriptorLimit(): { readonly limit: number; readonly error
   return { limit: toNumber(limits[0]), error: undefined };
 }
 
+const limitWords = new Uint32Array(4);
+const limitBytes = new Uint8Array(limitWords.buffer);
+
+/** The limit of open files in force now; who runs the process may change it at any time. */
+export function descriptorLimit(): number {
+  if (libc.getrlimit(RLIMIT_NOFILE, limitBytes) < 0) return NO_LIMIT;
+  return limitWords[1] !== 0 || limitWords[0] > NO_LIMIT ? NO_LIMIT : limitWords[0];
+}
+
+/** Descriptors are 32-bit numbers. */
+const NO_LIMIT = 2 ** 31 - 1;
+
 /** A write to a closed connection is an error value, not a signal. Both runtimes do this already; ambit depends on it. */
 export function ignoreBrokenPipes(): void {
   libc.signal(SIGPIPE, runtime.pointerFrom(SIG_IGN));

@@ -34,6 +34,9 @@ import type { MeshWaiter } from "./mesh_cache.ts";
 /** The peer connects to its application within 10 s, then answers; ztunnel itself waits for ever. */
 const RESPONSE_TIMEOUT_MS = 20_000;
 
+/** A stream that was refused unprocessed is asked for again this often, on whichever tunnel the pool gives. */
+const MAX_REFUSALS = 3;
+
 type Hbone = Extract<Outbound, { kind: "hbone" }>;
 
 export class OutboundConnection
@@ -56,6 +59,7 @@ export class OutboundConnection
   #decision: Outbound | undefined;
   #record: ConnectionRecord | undefined;
   #poolKey = "";
+  #refusals = 0;
   #connector: Connector | undefined;
   #tunnel: HboneConnection | undefined;
   #stream: TunnelStream | undefined;
@@ -186,12 +190,20 @@ export class OutboundConnection
 
   writable(): void {}
 
-  reset(_stream: TunnelStream, code: number): void {
+  reset(stream: TunnelStream, code: number): void {
+    if (stream !== this.#stream) return;
     this.#stream = undefined;
+    // The peer says that it did nothing with the request (RFC 9113 section 8.7): a GOAWAY crossed it, or its limit was reached.
+    if (code === ErrorCode.REFUSED_STREAM && this.#refusals++ < MAX_REFUSALS) {
+      this.#tunnel = undefined;
+      this.#pod.env.io.reactor.cancelTimer(this.#timer);
+      return this.#acquire();
+    }
     this.#fail("CONNECT", `the tunnel refused the connection with HTTP/2 error ${code}`);
   }
 
-  closed(): void {
+  closed(stream: TunnelStream): void {
+    if (stream !== this.#stream) return;
     this.#stream = undefined;
     this.#fail("CONNECT", "the tunnel ended before it accepted the connection");
   }
@@ -229,8 +241,13 @@ export class OutboundConnection
   }
 
   #openTunnel(decision: Hbone): void {
-    const pod = this.#pod;
     this.#open(decision.tunnelTo, decision.workload, decision.service, decision.authority);
+    this.#acquire();
+  }
+
+  #acquire(): void {
+    const pod = this.#pod;
+    const decision = this.#decision as Hbone;
     const { ip, port } = decision.tunnelTo;
     this.#poolKey = `${pod.identity}|${decision.expectedIdentities.join(",")}|${ip}|${port}`;
     pod.pool.acquire(this.#poolKey, {

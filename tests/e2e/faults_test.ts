@@ -226,7 +226,7 @@ test("fault, readers that do not read: memory stays bounded, and what was sent a
   }
 });
 
-test("fault, no descriptors left: it rests, says so once in a while, and serves what waited when there are some again", async () => {
+test("fault, no descriptors left for connections: it rests, is still there for probes, and serves what waited when there are some again", async () => {
   const { ztunnel } = b;
   const outside = mesh.pod("outside");
   const greeter = server.listen(APP_PORT, (peer) => {
@@ -239,8 +239,8 @@ test("fault, no descriptors left: it rests, says so once in a while, and serves 
     return { peer, welcome: peer.read(7) };
   };
   const mark = ztunnel.mark;
-  // Two descriptors a connection: the limit is reached when the next one is accepted, not in the middle of one.
-  await setLimit(ztunnel.pid, ztunnel.limitFor(2 * HELD));
+  // Two descriptors a connection: there is none when the next one is to be accepted.
+  await setLimit(ztunnel.pid, limitLeaving(ztunnel.firstAbove(2 * HELD)));
   const held: Awaited<ReturnType<typeof connect>>[] = [];
   try {
     for (let i = 0; i < HELD; i++) {
@@ -251,6 +251,9 @@ test("fault, no descriptors left: it rests, says so once in a while, and serves 
     await ztunnel.line((line) => line.includes("cannot accept connections for a moment"), mark);
     const cpuMs = ztunnel.cpuMs;
     const from = ztunnel.mark;
+    for (const [port, path] of [[15021, "/healthz/ready"], [15020, "/metrics"], [15000, "/config_dump"]] as const) {
+      assert.equal((await b.http(port, path)).status, 200);
+    }
     await pause(1_000);
     assert.ok(ztunnel.cpuMs - cpuMs < 300, `${ztunnel.cpuMs - cpuMs} ms of CPU in a second without descriptors`);
     const complaints = ztunnel.lines.slice(from).length;
@@ -265,6 +268,13 @@ test("fault, no descriptors left: it rests, says so once in a while, and serves 
   greeter.close();
   await checkFlow();
 });
+
+/** The limit under which descriptors below `first` are for connections, and the rest is ztunnel's own. */
+function limitLeaving(first: number): number {
+  let limit = first;
+  while (limit - Math.min(64, limit >> 2) < first) limit++;
+  return limit;
+}
 
 async function setLimit(pid: number, limit: number): Promise<void> {
   await tool(["prlimit", `--pid=${pid}`, `--nofile=${limit}:`]);

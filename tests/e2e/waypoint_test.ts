@@ -139,6 +139,20 @@ test("waypoint of a workload: asked for the workload's own address", async () =>
   await checkBytes(peer, request);
 });
 
+test("waypoint: a stream that it refuses unprocessed is asked for again, and not for ever", async () => {
+  const waypoint = await openWaypoint();
+  const peer = await mesh.pod("client").connect(mesh.vip("by-address"), 80);
+  (await waypoint.take()).stream.refuse();
+  await checkBytes(peer, await waypoint.take());
+
+  const { ztunnel } = mesh.node("a");
+  const mark = ztunnel.mark;
+  const unlucky = await mesh.pod("client").connect(mesh.vip("by-address"), 80);
+  for (let i = 0; i < 4; i++) (await waypoint.take()).stream.refuse();
+  assert.equal(await unlucky.ended(), ECONNRESET);
+  assert.match((await failure(mark)).fields.error!, /HTTP\/2 error 7/);
+});
+
 test("waypoint: several connections share one tunnel", async () => {
   const waypoint = await openWaypoint();
   const peers = await Promise.all(

@@ -59,6 +59,12 @@ export class RawStream implements TunnelUser {
     this.connection.touch();
   }
 
+  /** Says that nothing was done with the request. */
+  refuse(): void {
+    this.connection.h2.resetStream(this.stream, ErrorCode.REFUSED_STREAM);
+    this.connection.touch();
+  }
+
   cancel(): void {
     this.connection.h2.resetStream(this.stream, ErrorCode.CANCEL);
     this.connection.touch();

@@ -117,12 +117,12 @@ export class ZtunnelProcess {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
-  /** The limit of descriptor numbers that leaves room for `count` more. */
-  limitFor(count: number): number {
+  /** The descriptor that would come after `count` more, when they are given out from the lowest free one. */
+  firstAbove(count: number): number {
     const used = new Set(readdirSync(`/proc/${this.pid}/fd`).map(Number));
-    let limit = 0;
-    for (let free = 0; free < count || used.has(limit); limit++) if (!used.has(limit)) free++;
-    return limit;
+    let number = 0;
+    for (let free = 0; free < count || used.has(number); number++) if (!used.has(number)) free++;
+    return number;
   }
 
   get residentKilobytes(): number {

@@ -6,13 +6,23 @@ import { createEventFd } from "../platform/epoll.ts";
 import { descriptorLimit } from "../platform/process.ts";
 import { closeDescriptor } from "../platform/socket.ts";
 
-/** Three servers with a few clients each, a certificate request, a pod that comes. */
+/** Half for the second halves of what was accepted; the rest for three servers with a few clients each and a pod that comes. */
 const RESERVE = 64;
 
-/** True for a descriptor of the reserve: what holds it is closed or, if it is the first, the last one taken. */
+function reserve(limit: number): number {
+  return Math.min(RESERVE, limit >> 2);
+}
+
+/** True when `fd`, just accepted, is of the reserve: it is served, and is the last one for now. */
+export function isLastAccepted(fd: number): boolean {
+  const limit = descriptorLimit();
+  return fd >= limit - reserve(limit);
+}
+
+/** True when `fd`, made for the second half of a connection, must be given back. */
 export function isReserved(fd: number): boolean {
   const limit = descriptorLimit();
-  return fd >= limit - Math.min(RESERVE, limit >> 2);
+  return fd >= limit - (reserve(limit) >> 1);
 }
 
 /** Whether one more connection may be accepted. Descriptors are given out from the lowest free one. */
@@ -24,5 +34,5 @@ export function roomForConnection(): boolean {
     return false;
   }
   closeDescriptor(next);
-  return !isReserved(next);
+  return !isLastAccepted(next);
 }

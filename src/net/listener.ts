@@ -9,7 +9,7 @@ import { EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EP
 import { EPOLLEXCLUSIVE, EPOLLIN } from "../platform/epoll.ts";
 import { acceptedPeer, acceptSocket } from "../platform/socket.ts";
 import type { SocketAddress } from "../platform/sockaddr.ts";
-import { isReserved, roomForConnection } from "./descriptor_reserve.ts";
+import { isLastAccepted, roomForConnection } from "./descriptor_reserve.ts";
 import { type EventHandler, type Reactor, Timer, type TimerTarget } from "./reactor.ts";
 
 const ACCEPTS_PER_TURN = 32;
@@ -31,6 +31,7 @@ export class Listener implements EventHandler, TimerTarget {
   readonly #handler: AcceptHandler;
   readonly #rest = new Timer(this);
   #watched = false;
+  #short = false;
   #closed = false;
 
   /** Watches a listening socket owned by another thread: `close` only stops watching. */
@@ -47,17 +48,19 @@ export class Listener implements EventHandler, TimerTarget {
 
   /** False when nothing is left to accept, or accepting failed. */
   #acceptSome(): boolean {
-    if (!roomForConnection()) {
+    // Looking costs two calls, so it is done only after descriptors ran short.
+    if (this.#short && !roomForConnection()) {
       this.#takeRest(EMFILE);
       return false;
     }
+    this.#short = false;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       const fd = acceptSocket(this.#fd);
       if (fd >= 0) {
         const peer = acceptedPeer();
         this.#handler.accepted(fd, peer ?? { ip: "0.0.0.0", port: 0 });
         if (this.#closed) return false;
-        if (!isReserved(fd)) continue;
+        if (!isLastAccepted(fd)) continue;
         this.#takeRest(EMFILE);
         return false;
       }
@@ -93,6 +96,7 @@ export class Listener implements EventHandler, TimerTarget {
   #takeRest(code: number): void {
     if (this.#watched) this.#reactor.remove(this.#fd);
     this.#watched = false;
+    this.#short = true;
     this.#handler.acceptFailed(code);
     // EMFILE, ENFILE, ENOBUFS and ENOMEM pass; anything else means that the listener itself is gone.
     if (code === EMFILE || code === ENFILE || code === ENOBUFS || code === ENOMEM) {

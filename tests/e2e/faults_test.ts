@@ -184,6 +184,12 @@ test(`fault, clients that leave at every step, ${TIMES} times each: no descripto
   }
   chatter.close();
   await checkFlow();
+  // No socket that somebody left half open keeps a worker awake.
+  const cpuMs = [a.ztunnel.cpuMs, b.ztunnel.cpuMs];
+  await pause(500);
+  for (const [i, { ztunnel }] of [a, b].entries()) {
+    assert.ok(ztunnel.cpuMs - cpuMs[i]! < 150, `${ztunnel.cpuMs - cpuMs[i]!} ms of CPU in 500 ms without work`);
+  }
 });
 
 test("fault, readers that do not read: memory stays bounded, and what was sent arrives when they read again", async () => {
@@ -279,6 +285,23 @@ function limitLeaving(first: number): number {
 async function setLimit(pid: number, limit: number): Promise<void> {
   await tool(["prlimit", `--pid=${pid}`, `--nofile=${limit}:`]);
 }
+
+test("fault, the server's pod is taken out of the mesh: its connections are reset, and all flows when it is back", async () => {
+  const [peer, application] = await open();
+  peer.write("hello");
+  assert.equal(await application.read(5), "hello");
+  const mark = b.ztunnel.mark;
+  await b.channel.removePod(server.spec.uid);
+  assert.equal(await peer.ended(), ECONNRESET);
+  assert.equal(await application.ended(), ECONNRESET);
+  const { fields } = await b.ztunnel.access(({ fields }) => fields["dst.workload"] === "server", mark);
+  assert.equal(fields.error, "the pod is gone");
+  assert.equal(await client.refusal(server.ip(), 7000), ECONNRESET);
+  await b.addPod(server.spec);
+  await checkFlow();
+  peer.close();
+  application.close();
+});
 
 for (const [who, node] of [["server", "b"], ["client", "a"]] as const) {
   test(`fault, the ztunnel of the ${who} is killed in the middle of a transfer: the other side sees a reset, and all flows after its return`, async () => {

@@ -14,7 +14,9 @@ pods:
   - { name: far-2, namespace: city, serviceAccount: far, node: b, labels: { app: pair } }
   - { name: near-2, namespace: city, serviceAccount: far, node: a, labels: { app: pair } }
   - { name: outside, namespace: wild, serviceAccount: outside, node: b, captured: false, labels: { app: outside } }
+  - { name: six, namespace: city, serviceAccount: six, node: b, address: ["fd00:10:244::66"], labels: { app: six } }
 services:
+  - { name: six, namespace: city, selector: { app: six }, ports: { 80: 8080 } }
   - { name: far, namespace: city, selector: { app: far }, ports: { 80: 8080 } }
   - { name: pair, namespace: city, selector: { app: pair }, ports: { 80: 8080 } }
   - { name: outside, namespace: wild, selector: { app: outside }, ports: { 80: 8080 } }
@@ -72,6 +74,18 @@ for (const family of FAMILIES) {
     });
   });
 }
+
+test("dual stack: an IPv4 service address leads to an endpoint that has only IPv6", async () => {
+  await checkExchange({
+    mesh,
+    client: mesh.pod("client"),
+    server: mesh.pod("six"),
+    ip: mesh.vip("six", "ipv4"),
+    port: 80,
+    path: "hbone",
+    service: "six.city.svc.cluster.local",
+  });
+});
 
 test("unknown destination: passes through unchanged", async () => {
   // An address of a pod that no record of the mesh tells of.

@@ -123,4 +123,11 @@ test(`idle, ${IDLE} connections: memory per connection bounded, descriptors and 
     }, 20_000);
   }
   listener.close();
+  for (const name of ["a", "b"]) {
+    await eventually(async () => {
+      const open = (await mesh.node(name).metrics()).filter((sample) => sample.name === "istio_tcp_sockets_open");
+      assert.ok(open.length > 0);
+      assert.ok(open.every(({ value }) => value === 0), JSON.stringify(open));
+    });
+  }
 });

@@ -111,6 +111,12 @@ export class TestNode {
     }
   }
 
+  /** Tells the node of a pod; resolves when it is served, if a ztunnel is there. */
+  async addPod({ uid, name, namespace, serviceAccount }: MeshPod): Promise<void> {
+    const netns = this.mesh.sandbox.netnsInside({ pod: name, namespace });
+    await this.channel.addPod({ uid, name, namespace, serviceAccount, netns });
+  }
+
   async launch(env: Readonly<Record<string, string>>): Promise<void> {
     this.ztunnel = await ZtunnelProcess.start(this.mesh.sandbox, this.home, {
       LOCAL_CONTROL: this.socket,
@@ -253,13 +259,9 @@ export class TestMesh {
       onEvent: () => {},
     });
     await channel.setMesh(this.file.resources);
-    for (const { spec } of this.pods) {
-      if (spec.node !== name || !spec.captured) continue;
-      const { uid, namespace, serviceAccount } = spec;
-      const netns = this.sandbox.netnsInside({ pod: spec.name, namespace });
-      await channel.addPod({ uid, name: spec.name, namespace, serviceAccount, netns });
-    }
-    return new TestNode(this, name, home, this.sandbox.openNetns({ node: home }), channel, socket);
+    const node = new TestNode(this, name, home, this.sandbox.openNetns({ node: home }), channel, socket);
+    for (const { spec } of this.pods) if (spec.node === name && spec.captured) await node.addPod(spec);
+    return node;
   }
 
   #read(text: string): MeshFile {

@@ -29,6 +29,7 @@ export class TcpStream implements EventHandler {
   #watched = false;
   #wantsRead = false;
   #readEnded = false;
+  #inReadable = false;
   #endAfterQueue = false;
   #writeEnded = false;
   #closed = false;
@@ -90,7 +91,7 @@ export class TcpStream implements EventHandler {
     if (n === 0) {
       this.#readEnded = true;
       this.#wantsRead = false;
-      this.#watch();
+      if (!this.#inReadable) this.#watch();
     }
     return n;
   }
@@ -142,7 +143,11 @@ export class TcpStream implements EventHandler {
       }
     }
     if (this.#wantsRead && (mask & (EPOLLIN | EPOLLHUP | EPOLLERR)) !== 0) {
+      this.#inReadable = true;
       this.#sink.readable();
+      this.#inReadable = false;
+      // The end of stream ends the interest in reading, unless it ended the whole connection already.
+      if (this.#readEnded) this.#watch();
       return;
     }
     if ((mask & EPOLLERR) !== 0) return this.#break(takeSocketError(this.fd));

@@ -8,7 +8,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { addTotals, formatTotals, NO_TESTS, readTotals } from "./support/totals.ts";
+import { addTotals, failureReport, formatTotals, NO_TESTS, readTotals } from "./support/totals.ts";
 import type { Totals } from "./support/totals.ts";
 import { filesBelow, ROOT, run, tool } from "./support/tools.ts";
 
@@ -78,12 +78,16 @@ for (const runtime of runtimes) {
     const command = [...prefix, ...testCommand(runtime, directory)];
     const { code, output } = await run(command, { env, timeoutMs: DIRECTORY_TIMEOUT_MS });
     const counted = readTotals(runtime, output, code);
-    if (counted.failed > 0) failures.push(`${runtime} ${directory}: ${formatTotals(counted)}`);
+    if (counted.failed > 0) {
+      failures.push(`${runtime} ${directory}: ${formatTotals(counted)}`);
+      failures.push(...failureReport(runtime, output).map((line) => `  ${line}`));
+    }
     own = addTotals(own, counted);
   }
   console.log(`\n${runtime}: ${formatTotals(own)} in ${Math.round((performance.now() - started) / 1000)} s`);
   totals = addTotals(totals, own);
 }
+// Once more at the end, where it is found in a long log.
 for (const failure of failures) console.log(`failed: ${failure}`);
 console.log(formatTotals(totals));
 process.exit(totals.failed === 0 ? 0 : 1);

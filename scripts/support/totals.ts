@@ -42,3 +42,25 @@ function readBun(text: string): Totals {
   const count = (word: string) => Number([...text.matchAll(new RegExp(`^ *([0-9]+) ${word}$`, "gm"))].at(-1)?.[1] ?? 0);
   return { passed: count("pass"), failed: count("fail") + count("skip") + count("todo") };
 }
+
+/** Enough to see what failed without the whole log; a run with many failures is not read to its end anyway. */
+const REPORT_LINES = 60;
+/** Bun prints the error above the line that names the test. */
+const BUN_LINES_ABOVE = 25;
+
+/** What a failed run says of its failures: Deno's section of errors, or the lines around each of Bun's; empty when it names none. */
+export function failureReport(runtime: "deno" | "bun", output: string): readonly string[] {
+  const lines = output.replace(ANSI, "").split("\n");
+  if (runtime === "deno") {
+    const start = lines.findLastIndex((line) => /^ ERRORS *$/.test(line));
+    return start < 0 ? lines.slice(-REPORT_LINES) : lines.slice(start, start + REPORT_LINES);
+  }
+  const report: string[] = [];
+  lines.forEach((line, index) => {
+    if (!line.startsWith("(fail)") || report.length >= REPORT_LINES) return;
+    const above = lines.slice(Math.max(0, index - BUN_LINES_ABOVE), index);
+    const last = above.findLastIndex((other) => other.startsWith("(pass)") || other.startsWith("(fail)"));
+    report.push(...above.slice(last + 1), line);
+  });
+  return report.length === 0 ? lines.slice(-REPORT_LINES) : report;
+}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readTotals } from "../../scripts/support/totals.ts";
+import { failureReport, readTotals } from "../../scripts/support/totals.ts";
 
 test("totals: reads the summary of deno", () => {
   const text =
@@ -19,4 +19,16 @@ test("totals: crashes, empty runs and skipped tests are failures", () => {
   assert.deepEqual(readTotals("deno", "ok | 0 passed | 0 failed (1ms)\n", 0), { passed: 0, failed: 1 });
   assert.deepEqual(readTotals("deno", "ok | 2 passed | 0 failed | 1 ignored (1s)\n", 0), { passed: 2, failed: 1 });
   assert.deepEqual(readTotals("bun", " 5 pass\n 2 skip\n 0 fail\n", 0), { passed: 5, failed: 2 });
+});
+
+test("totals: a report of failures holds the error and the name, and nothing of the tests that passed", () => {
+  const bun = ["(pass) first", "AssertionError: 1 != 2", "    at x.ts:3", "(fail) second [1.00ms]", "(pass) third"];
+  assert.deepEqual(failureReport("bun", bun.join("\n")), bun.slice(1, 4));
+  const deno = ["first ... ok (1ms)", " ERRORS ", "", "second => ./x_test.ts:1:1", "error: 1 != 2", " FAILURES "];
+  assert.deepEqual(failureReport("deno", deno.join("\n")), deno.slice(1));
+});
+
+test("totals: a run that names no failure is shown by its last lines", () => {
+  assert.deepEqual(failureReport("bun", "Segmentation fault"), ["Segmentation fault"]);
+  assert.deepEqual(failureReport("deno", "error: Module not found"), ["error: Module not found"]);
 });

@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { installEnvoy } from "./bench/envoy_pair.ts";
 import { idleHolds, type IdleHop, idleTable, measureIdleTunnels } from "./bench/idle_tunnels.ts";
 import { describeMachine, versionOf } from "./bench/machine.ts";
-import { allHold, markdownTable, summarize } from "./bench/report.ts";
+import { allHold, BESIDE_LOOPBACK, IN_PODS, markdownTable, summarize } from "./bench/report.ts";
 import { type Measurement, runRounds } from "./bench/rounds.ts";
 import { stopAll } from "./bench/spawn.ts";
 import { prepare, startTarget, type Target, type TargetName, TARGETS } from "./bench/targets.ts";
@@ -24,6 +24,7 @@ const HELP = `Usage: deno task bench:l4 [options]
 
   --only NAMES          comma list of ${TARGETS.join(", ")}
                         (default envoy,ambit-deno,ambit-compiled)
+  --loopback            beside Envoys on a loopback instead of in pods: ambit alone pays for veth and netfilter
   --rounds N            rounds of all measurements (default 3)
   --seconds S           length of one measurement (default 4)
   --quick               1 round of 2 s and 300 MB, nothing written: a look, not a result
@@ -34,7 +35,8 @@ const HELP = `Usage: deno task bench:l4 [options]
 
 const { values } = parseArgs({
   options: {
-    only: { type: "string", default: "envoy,ambit-deno,ambit-compiled" },
+    only: { type: "string" },
+    loopback: { type: "boolean", default: false },
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "4" },
     quick: { type: "boolean", default: false },
@@ -48,8 +50,11 @@ const { values } = parseArgs({
 /** Megabytes of one bulk transfer. */
 const BULK_MEGABYTES = { full: 1000, quick: 300 } as const;
 
+const comparison = values.loopback ? BESIDE_LOOPBACK : IN_PODS;
+
 async function main(): Promise<boolean> {
-  const names = values.only.split(",").map((name) => {
+  const only = values.only ?? `${comparison.reference},ambit-deno,ambit-compiled`;
+  const names = only.split(",").map((name) => {
     if (!(TARGETS as readonly string[]).includes(name)) throw new Error(`--only: unknown target "${name}"`);
     return name as TargetName;
   });
@@ -99,10 +104,10 @@ async function benchmark(names: readonly TargetName[], directory: string): Promi
     (measurement) => measurements.push(measurement),
     (target, figure, value) => (results[target][figure] ??= []).push(value),
   );
-  const rows = summarize(results);
-  const table = markdownTable(rows, names);
+  const rows = summarize(results, comparison);
+  const table = markdownTable(rows, names, comparison);
   console.log(table);
-  write("l4", names, targets, table, { measurements, results });
+  write(values.loopback ? "l4-loopback" : "l4", names, targets, table, { measurements, results });
   return allHold(rows);
 }
 
@@ -134,7 +139,9 @@ function write(
   const date = new Date().toISOString();
   const machine = describeMachine();
   const versions: Record<string, string> = {};
-  if (names.includes("envoy")) versions.envoy = versionOf(installEnvoy(), ["--version"]).replace(/^.*version:\s*/, "");
+  if (names.some((name) => name.startsWith("envoy"))) {
+    versions.envoy = versionOf(installEnvoy(), ["--version"]).replace(/^.*version:\s*/, "");
+  }
   versions.deno = versionOf(join(ROOT, "node_modules/.bin/deno"), ["--version"]);
   versions.bun = versionOf(join(ROOT, "node_modules/.bin/bun"), ["--version"]);
   const ciphers = Object.fromEntries(targets.map((target) => [target.name, target.cipher ?? "not told"]));

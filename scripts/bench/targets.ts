@@ -12,16 +12,17 @@ import { startAmbitPair } from "./ambit_pair.ts";
 import { installEnvoy, startEnvoyPair } from "./envoy_pair.ts";
 import type { Mode, PairFigures } from "./pair.ts";
 import { type Child, runToEnd, startChild } from "./spawn.ts";
-import { APPLICATION_PORT, createTopology, netnsOf, SERVER_IP, type Topology } from "./topology.ts";
+import { APPLICATION_PORT, createLoopback, createTopology, netnsOf, type Topology } from "./topology.ts";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const BUN = join(ROOT, "node_modules/.bin/bun");
 const DENO = join(ROOT, "node_modules/.bin/deno");
 const COMPILED = join(ROOT, "dist/ambit");
 
-/** What can be measured: Envoy, ambit's sources on either runtime, and the binary that `deno task build` makes. */
-export const TARGETS = ["envoy", "ambit-deno", "ambit-bun", "ambit-compiled"] as const;
+/** What can be measured: Envoy in pods or all on one loopback, ambit's sources on either runtime, and the binary that `deno task build` makes. */
+export const TARGETS = ["envoy", "envoy-loopback", "ambit-deno", "ambit-bun", "ambit-compiled"] as const;
 export type TargetName = typeof TARGETS[number];
+type AmbitName = Exclude<TargetName, "envoy" | "envoy-loopback">;
 
 /** Proxies on one core, everything else on the other. */
 export const PROXY_CORE = 0;
@@ -42,7 +43,7 @@ export interface Target {
 }
 
 /** How ambit is run, up to the role. A profile needs V8 to name its code for perf, which costs a little. */
-function ambitCommand(name: Exclude<TargetName, "envoy">, profile: boolean): readonly string[] {
+function ambitCommand(name: AmbitName, profile: boolean): readonly string[] {
   switch (name) {
     case "ambit-deno":
       return [DENO, "run", "-A", ...(profile ? ["--v8-flags=--perf-basic-prof"] : []), join(ROOT, "mod.ts")];
@@ -55,7 +56,7 @@ function ambitCommand(name: Exclude<TargetName, "envoy">, profile: boolean): rea
 
 /** Installs or builds what the targets need. Builds the binary anew: an old one would be measured for the sources. */
 export function prepare(names: readonly TargetName[]): void {
-  if (names.includes("envoy")) installEnvoy();
+  if (names.includes("envoy") || names.includes("envoy-loopback")) installEnvoy();
   if (names.includes("ambit-compiled")) {
     execFileSync(DENO, ["task", "build"], { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
     if (!existsSync(COMPILED)) throw new Error(`"deno task build" did not make ${COMPILED}`);
@@ -65,32 +66,40 @@ export function prepare(names: readonly TargetName[]): void {
 /** Starts a pair with its pods and backend, and waits until a request through it is answered. */
 export async function startTarget(name: TargetName, directory: string, profile = false): Promise<Target> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const topology = await createTopology(directory, LOAD_CORE);
+  const topology = await (name === "envoy-loopback" ? createLoopback : createTopology)(directory, LOAD_CORE);
   await startBackend(topology, directory);
-  const proxies = name === "envoy"
+  const proxies = name === "envoy" || name === "envoy-loopback"
     ? await startEnvoy(topology, directory)
     : await startAmbit(ambitCommand(name, profile), topology, directory);
   const logFile = join(directory, "load.log");
-  const load = async (pod: number, flags: Readonly<Record<string, string | number>>): Promise<PairFigures> => {
+  const load = async (
+    pod: number,
+    target: string,
+    flags: Readonly<Record<string, string | number>>,
+  ): Promise<PairFigures> => {
     const given = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
     const script = join(ROOT, "scripts/bench/pair.ts");
-    const fixed = ["--json", "--target", `${SERVER_IP}:${APPLICATION_PORT}`];
+    const fixed = ["--json", "--target", target];
     const output = await runToEnd([BUN, script, ...fixed, ...given], { core: LOAD_CORE, netnsPid: pod, logFile });
     return JSON.parse(output) as PairFigures;
   };
-  await untilAnswered(topology.client);
+  const { client, server, serverIp } = topology;
+  const application = `${serverIp}:${APPLICATION_PORT}`;
+  // On the loopback nothing redirects: the client asks the first hop itself.
+  const entry = topology.redirected ? application : `${serverIp}:15001`;
+  await untilAnswered(client, entry);
   return {
     name,
     pids: proxies.pids,
     cipher: proxies.verify(),
     async measure(mode, flags) {
       try {
-        return await load(topology.client, { ...flags, mode, pids: proxies.pids.join(",") });
+        return await load(client, entry, { ...flags, mode, pids: proxies.pids.join(",") });
       } catch (error) {
         throw new Error(`${name}, ${mode}: ${error instanceof Error ? error.message : error} (logs in ${directory})`);
       }
     },
-    measureDirect: (seconds) => load(topology.server, { seconds }),
+    measureDirect: (seconds) => load(server, application, { seconds }),
     async close() {
       await proxies.close();
       await topology.close();
@@ -108,12 +117,12 @@ interface Proxies {
 async function startEnvoy(topology: Topology, directory: string): Promise<Proxies> {
   const pair = await startEnvoyPair(installEnvoy(), {
     listen: { ip: "0.0.0.0", port: 15001 },
-    hbone: { ip: SERVER_IP, port: 15008 },
-    application: { ip: SERVER_IP, port: APPLICATION_PORT },
-    redirected: true,
+    hbone: { ip: topology.serverIp, port: 15008 },
+    application: { ip: topology.serverIp, port: APPLICATION_PORT },
+    redirected: topology.redirected,
     core: PROXY_CORE,
     directory,
-    adminPorts: [15000, 15000],
+    adminPorts: [15000, 15002],
     netnsPids: [topology.client, topology.server],
   });
   return {
@@ -154,7 +163,7 @@ async function startAmbit(
 
 /** The application listens when this resolves. */
 async function startBackend(topology: Topology, directory: string): Promise<Child> {
-  const listen = `${SERVER_IP}:${APPLICATION_PORT}`;
+  const listen = `${topology.serverIp}:${APPLICATION_PORT}`;
   const backend = startChild([BUN, join(ROOT, "scripts/bench/backend.ts"), "--listen", listen], {
     core: LOAD_CORE,
     netnsPid: topology.server,
@@ -169,8 +178,8 @@ async function startBackend(topology: Topology, directory: string): Promise<Chil
 }
 
 /** One plain request by curl: the first one opens the tunnel. */
-async function untilAnswered(client: number): Promise<void> {
-  const url = `http://${SERVER_IP}:${APPLICATION_PORT}/`;
+async function untilAnswered(client: number, entry: string): Promise<void> {
+  const url = `http://${entry}/`;
   const curl = [`--net=${netnsOf(client)}`, "--", "curl", "-sf", "-m", "5", "-o", "/dev/null", url];
   const until = Date.now() + FIRST_ANSWER_MS;
   for (;;) {

@@ -16,7 +16,10 @@ import { type Child, startChild } from "./spawn.ts";
 export const CLIENT_IP = "10.77.0.1";
 export const SERVER_IP = "10.77.0.2";
 export const APPLICATION_PORT = 8080;
+const LOOPBACK_IP = "127.0.0.1";
 const PREFIX_LENGTH = 24;
+/** Thousands of short connections a second from one address: more ports, and those in TIME_WAIT again after a second. */
+const PORTS = ["net.ipv4.ip_local_port_range=20000 65535", "net.ipv4.tcp_tw_reuse=1", "net.core.somaxconn=4096"];
 
 /** A holder turns into `sleep` within milliseconds of its start, or something is wrong. */
 const HOLDER_TIMEOUT_MS = 5000;
@@ -26,6 +29,10 @@ export interface Topology {
   readonly client: number;
   readonly server: number;
   readonly nodes: readonly [number, number];
+  /** Where the application listens. */
+  readonly serverIp: string;
+  /** Connections to it are redirected to port 15001. */
+  readonly redirected: boolean;
   close(): Promise<void>;
 }
 
@@ -52,18 +59,37 @@ export async function createTopology(directory: string, core: number): Promise<T
   for (const [pid, ip] of [[client, CLIENT_IP], [server, SERVER_IP]] as const) {
     await inNetns(pid, ["ip", "addr", "add", `${ip}/${PREFIX_LENGTH}`, "dev", "eth0"]);
     await inNetns(pid, ["ip", "link", "set", "eth0", "up"]);
-    // Thousands of short connections a second from one address: more ports, and those in TIME_WAIT again after a second.
-    await inNetns(pid, ["sysctl", "-qw", "net.ipv4.ip_local_port_range=20000 65535", "net.ipv4.tcp_tw_reuse=1"]);
-    await inNetns(pid, ["sysctl", "-qw", "net.core.somaxconn=4096"]);
+    await inNetns(pid, ["sysctl", "-qw", ...PORTS]);
     await createNftablesRedirection(runToolIn).apply(netnsOf(pid), DEFAULT_REDIRECTION);
   }
   return {
     client,
     server,
     nodes: [nodeA, nodeB],
+    serverIp: SERVER_IP,
+    redirected: true,
     async close() {
       await Promise.all(holders.map((holder) => holder.stop()));
     },
+  };
+}
+
+/** One namespace with a loopback and nothing else: no wire and no rules in the way. */
+export async function createLoopback(directory: string, core: number): Promise<Topology> {
+  const holder = startChild(["unshare", "--net", "--", "sleep", "infinity"], {
+    core,
+    logFile: join(directory, "holders.log"),
+  });
+  await untilHolds(holder.pid);
+  await inNetns(holder.pid, ["ip", "link", "set", "lo", "up"]);
+  await inNetns(holder.pid, ["sysctl", "-qw", ...PORTS]);
+  return {
+    client: holder.pid,
+    server: holder.pid,
+    nodes: [holder.pid, holder.pid],
+    serverIp: LOOPBACK_IP,
+    redirected: false,
+    close: () => holder.stop(),
   };
 }
 

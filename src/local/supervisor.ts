@@ -21,7 +21,7 @@ export interface SupervisedProcess {
   readonly pid: number | undefined;
   /** Resolves when it has ended and will not be started again. */
   readonly ended: Promise<void>;
-  /** Asks it to end; kills it and all of its process group after `graceMs`. Resolves when it is gone. */
+  /** Asks it to end; kills it and all of its process group after `graceMs`. Resolves when it is gone and the rest has been killed. */
   stop(graceMs: number): Promise<void>;
 }
 

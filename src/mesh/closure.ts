@@ -3,7 +3,9 @@
  * that could alter them (store.ts). A store made of it decides as the whole one does: no lookup that a decision makes
  * may find less, and what it adds never outranks what the whole store would find.
  */
-import type { MeshStore } from "./store.ts";
+import type { Random } from "./balance.ts";
+import { sampleEndpoints, WHOLE_ENDPOINTS } from "./endpoint_sample.ts";
+import { mayHaveTraffic, type MeshStore } from "./store.ts";
 import {
   type GatewayAddress,
   keyOfService,
@@ -20,14 +22,29 @@ export interface Closure {
   /** Cloneable; holds no policies. */
   readonly resources: MeshResources;
   readonly tokens: string[];
+  /** Of a large service only some endpoints are there (endpoint_sample.ts): ask again now and then. */
+  readonly sampled?: boolean;
+}
+
+/** What it takes to give only some of a large service's endpoints; without it all are given. */
+export interface Sampling {
+  /** Workloads of this node are always among them. */
+  readonly nodeName: string;
+  readonly random: Random;
 }
 
 /**
  * For connections to an ip, by clients of a namespace in a network (`resolveOutbound`), and for requests that name the ip
  * (`resolveInbound`, without a client namespace).
  */
-export function closureFor(store: MeshStore, network: string, ip: string, clientNamespace?: string): Closure {
-  const cut = new Cut(store, network, clientNamespace);
+export function closureFor(
+  store: MeshStore,
+  network: string,
+  ip: string,
+  clientNamespace?: string,
+  sampling?: Sampling,
+): Closure {
+  const cut = new Cut(store, network, clientNamespace, sampling);
   const { workload, services } = cut.address(network, ip);
   for (const service of services) {
     cut.endpoints(service, true);
@@ -62,22 +79,26 @@ class Cut {
   readonly #store: MeshStore;
   readonly #network: string;
   readonly #clientNamespace: string | undefined;
+  readonly #sampling: Sampling | undefined;
+  #sampled = false;
   readonly #workloads = new Map<WorkloadUid, Workload>();
   readonly #services = new Map<ServiceKey, Service>();
   readonly #tokens = new Set<string>();
   /** Gateways followed, by destination and whether theirs were too. */
   readonly #gateways = new Set<string>();
 
-  constructor(store: MeshStore, network: string, clientNamespace: string | undefined) {
+  constructor(store: MeshStore, network: string, clientNamespace: string | undefined, sampling?: Sampling) {
     this.#store = store;
     this.#network = network;
     this.#clientNamespace = clientNamespace;
+    this.#sampling = sampling;
   }
 
   closure(): Closure {
     return {
       resources: { workloads: [...this.#workloads.values()], services: [...this.#services.values()], policies: [] },
       tokens: [...this.#tokens],
+      ...(this.#sampled ? { sampled: true } : {}),
     };
   }
 
@@ -111,8 +132,11 @@ class Cut {
 
   /** A change of an endpoint changes its services' tokens, so the workloads need none of their own. */
   endpoints(service: Service, followGateways: boolean): void {
-    for (const { workload } of this.#store.endpointsOf(service).entries) {
-      this.#workloads.set(workload.uid, workload);
+    const { workloads, sampled } = endpointsFor(this.#store, service, this.#sampling);
+    if (sampled) this.#sampled = true;
+    for (const workload of workloads) {
+      // One that is there for another reason is there as it is: with the share of many it would outweigh the others of a small service.
+      if (!sampled || !this.#workloads.has(workload.uid)) this.#workloads.set(workload.uid, workload);
       if (followGateways) this.#networkGateway(workload);
     }
   }
@@ -153,5 +177,26 @@ class Cut {
   #networkGateway(workload: Workload): void {
     if (workload.networkGateway === undefined || workload.network === this.#network) return;
     this.gateway(workload.networkGateway, false);
+  }
+}
+
+/** A service's endpoints, or of too many some that stand for all. */
+export function endpointsFor(
+  store: MeshStore,
+  service: Service,
+  sampling: Sampling | undefined,
+): { readonly workloads: Iterable<Workload>; readonly sampled: boolean } {
+  const key = keyOfService(service);
+  const all = store.workloadsOf(key);
+  const endpoints = endpointsAmong(all.values(), service);
+  if (sampling === undefined || all.size <= WHOLE_ENDPOINTS) return { workloads: endpoints, sampled: false };
+  const { nodeName, random } = sampling;
+  const isLocal = (workload: Workload) => workload.node === nodeName;
+  return { workloads: sampleEndpoints(endpoints, key, isLocal, random), sampled: true };
+}
+
+function* endpointsAmong(workloads: Iterable<Workload>, service: Service): Generator<Workload> {
+  for (const workload of workloads) {
+    if (mayHaveTraffic(workload, service)) yield workload;
   }
 }

@@ -6,11 +6,13 @@ export * from "./ports.ts";
 export * from "./socket_address.ts";
 export * from "./spiffe.ts";
 export { parseMesh, type ParseResult, type ResourceError } from "./parse.ts";
-export { type ChangeSet, type LocalPod, type MeshChange, MeshStore } from "./store.ts";
+export { Changes, type ChangeSet, type MeshChange } from "./changes.ts";
+export { type LocalPod, MeshStore } from "./store.ts";
 export type { Address, EndpointEntry, EndpointSet, GatewayTarget, MeshView } from "./view.ts";
-export type { WorkloadPolicies } from "./policy_index.ts";
+export type { PolicyPlace, WorkloadPolicies } from "./policy_index.ts";
+export { type Missing, missingForAddress, missingServices } from "./missing.ts";
 export type { MeshDump } from "./config_dump.ts";
-export { type Closure, closureFor, closureForHostname, closureForWorkload } from "./closure.ts";
+export { type Closure, closureFor, closureForHostname, closureForWorkload, type Sampling } from "./closure.ts";
 export { type Outbound, type OutboundRequest, type RefusalCode, type Refused, resolveOutbound } from "./resolve.ts";
 export type { Random } from "./balance.ts";
 export {

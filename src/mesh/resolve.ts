@@ -183,10 +183,13 @@ function throughGateway(context: Context, remote: Upstream, service: Service | u
       "check that the gateway of that network is known and has a healthy endpoint",
     );
   }
-  if (service.subjectAltNames.length === 0) {
+  // The inner tunnel ends at what was chosen there: an endpoint of the service, or the waypoint before it.
+  const innerIdentities = remote.service?.subjectAltNames ?? [];
+  if (innerIdentities.length === 0) {
+    const named = remote.service === undefined ? uid : `service ${keyOfService(remote.service)}`;
     return refused(
       "no_far_identity",
-      `service ${keyOfService(service)} names no identities for its endpoints in network "${network}"`,
+      `${named} names no identities for its endpoints in network "${network}"`,
       "without subjectAltNames on the service the far end of the tunnel cannot be verified",
     );
   }
@@ -195,7 +198,7 @@ function throughGateway(context: Context, remote: Upstream, service: Service | u
     tunnelTo: { ip, port: gateway.port },
     authority: `${service.hostname}:${target.port}`,
     expectedIdentities: identitiesOf(gateway),
-    innerIdentities: service.subjectAltNames,
+    innerIdentities,
     workload: gateway.workload,
     service,
   }));

@@ -4,29 +4,26 @@
  */
 import { type Cidr, maskIp, parseCidr, parseIp } from "./ip.ts";
 import { MultiIndex } from "./multi_index.ts";
-import { keyOfService, networkAddress, type Service, type ServiceKey } from "./types.ts";
-
-type Services = ReadonlyMap<ServiceKey, Service>;
+import { keyOfService, networkAddress, type Service } from "./types.ts";
 
 export class ServiceIndex {
-  readonly #byVip = new MultiIndex<ServiceKey, Service>();
-  readonly #byHostname = new MultiIndex<ServiceKey, Service>();
+  readonly #byVip = new MultiIndex(keyOfService);
+  readonly #byHostname = new MultiIndex(keyOfService);
   /** Key: network, prefix length and masked address. */
-  readonly #byRange = new MultiIndex<ServiceKey, Service>();
+  readonly #byRange = new MultiIndex(keyOfService);
   /** Prefix lengths that ranges of a network and family have had: what a lookup has to try. At most 129 each. */
   readonly #rangeLengths = new Map<string, Set<number>>();
 
   add(service: Service): void {
-    const key = keyOfService(service);
-    for (const vip of service.vips) this.#byVip.set(vip, key, service);
+    for (const vip of service.vips) this.#byVip.set(vip, service);
     for (const { network, range } of rangesOf(service)) {
-      this.#byRange.set(rangeKey(network, range.bytes, range.prefixLength), key, service);
+      this.#byRange.set(rangeKey(network, range.bytes, range.prefixLength), service);
       const family = familyKey(network, range.bytes);
       const lengths = this.#rangeLengths.get(family);
       if (lengths === undefined) this.#rangeLengths.set(family, new Set([range.prefixLength]));
       else lengths.add(range.prefixLength);
     }
-    this.#byHostname.set(service.hostname, key, service);
+    this.#byHostname.set(service.hostname, service);
   }
 
   delete(service: Service): void {
@@ -38,14 +35,13 @@ export class ServiceIndex {
     this.#byHostname.delete(service.hostname, key);
   }
 
-  byHostname(hostname: string): Services | undefined {
-    return this.#byHostname.get(hostname);
+  byHostname(hostname: string): Iterable<Service> {
+    return this.#byHostname.values(hostname);
   }
 
   /** The best visible service with exactly this VIP. */
   byVip(network: string, ip: string, clientNamespace?: string): Service | undefined {
-    const services = this.#byVip.get(networkAddress(network, ip));
-    return services === undefined ? undefined : bestService(services.values(), clientNamespace);
+    return bestService(this.#byVip.values(networkAddress(network, ip)), clientNamespace);
   }
 
   /** The best visible service with a range around the address: of the client's namespace, then the longest, then canonical. */
@@ -58,8 +54,8 @@ export class ServiceIndex {
     let best: Service | undefined;
     let bestLength = -1;
     for (const length of lengths) {
-      const services = this.#byRange.get(rangeKey(network, maskIp(bytes, length), length));
-      const candidate = services === undefined ? undefined : bestService(services.values(), clientNamespace);
+      const services = this.#byRange.values(rangeKey(network, maskIp(bytes, length), length));
+      const candidate = bestService(services, clientNamespace);
       if (candidate === undefined) continue;
       const nearer = Number(candidate.namespace === clientNamespace) - Number(best?.namespace === clientNamespace);
       if (best === undefined || nearer > 0 || (nearer === 0 && length > bestLength)) {

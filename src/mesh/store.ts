@@ -3,10 +3,11 @@
  * answer depends on the order in which resources came. A change reports tokens, by which holders of answers
  * (closure.ts) know whether theirs may have changed.
  */
+import { Changes, type ChangeSet, isFoundByIp, type MeshChange } from "./changes.ts";
 import { dumpPolicy, dumpService, dumpWorkload, type MeshDump } from "./config_dump.ts";
 import { sameData } from "./equal.ts";
 import { MultiIndex } from "./multi_index.ts";
-import { PolicyIndex, type WorkloadPolicies } from "./policy_index.ts";
+import { PolicyIndex, type PolicyPlace, type WorkloadPolicies } from "./policy_index.ts";
 import { bestService, ServiceIndex } from "./service_index.ts";
 import {
   type Authorization,
@@ -14,7 +15,6 @@ import {
   keyOfPolicy,
   keyOfService,
   type MeshResources,
-  networkAddress,
   type PolicyKey,
   type Service,
   type ServiceKey,
@@ -22,25 +22,6 @@ import {
   type WorkloadUid,
 } from "./types.ts";
 import type { Address, EndpointSet, MeshView } from "./view.ts";
-
-/** Upserts are applied before removals, as in one xDS response. */
-export interface MeshChange {
-  readonly upsert?: Partial<MeshResources>;
-  readonly remove?: {
-    readonly workloads?: readonly WorkloadUid[];
-    readonly services?: readonly ServiceKey[];
-    readonly policies?: readonly PolicyKey[];
-  };
-}
-
-/**
- * What changed: `w:<uid>`, `s:<ns/host>` (the service, or one of its endpoints), `a:<network>/<ip>` (a workload's ip or an
- * exact VIP), `h:<hostname>` (a service or workload of this name), `cidr` (any range VIP), `p:<policy key>`. A resource
- * that is replaced by its equal changes nothing.
- */
-export interface ChangeSet {
-  readonly tokens: ReadonlySet<string>;
-}
 
 /** Which workload a local pod is. `node` undefined: any. */
 export interface LocalPod {
@@ -51,12 +32,15 @@ export interface LocalPod {
 }
 
 const NO_ENDPOINTS: EndpointSet = { entries: [] };
+const NO_WORKLOADS: ReadonlyMap<WorkloadUid, Workload> = new Map();
 
 /** Endpoints of one service, known or not yet. `set` is made when asked for and dropped when one of them changes. */
 interface EndpointBook {
-  readonly byUid: Map<WorkloadUid, Endpoint>;
+  readonly byUid: Map<WorkloadUid, Workload>;
   set: EndpointSet | undefined;
 }
+
+const uidOf = (workload: Workload) => workload.uid;
 
 export class MeshStore implements MeshView {
   readonly #workloads = new Map<WorkloadUid, Workload>();
@@ -64,9 +48,17 @@ export class MeshStore implements MeshView {
   readonly #policies = new PolicyIndex();
   readonly #serviceIndex = new ServiceIndex();
   readonly #endpoints = new Map<ServiceKey, EndpointBook>();
-  readonly #workloadsByAddress = new MultiIndex<WorkloadUid, Workload>();
-  readonly #workloadsByHostname = new MultiIndex<WorkloadUid, Workload>();
-  readonly #workloadsByPod = new MultiIndex<WorkloadUid, Workload>();
+  /** By ip alone: it is hardly ever there in two networks, and the text is the workload's own. */
+  readonly #workloadsByIp = new MultiIndex(uidOf);
+  readonly #workloadsByHostname = new MultiIndex(uidOf);
+  /** By name alone, for the same reason; only those that `localWorkload` may be asked for. */
+  readonly #workloadsByName = new MultiIndex(uidOf);
+  readonly #nodeName: string | undefined;
+
+  /** `nodeName`: pods of other nodes are never asked for by `localWorkload`. */
+  constructor(nodeName?: string) {
+    this.#nodeName = nodeName;
+  }
 
   static fromResources(resources: MeshResources): MeshStore {
     const store = new MeshStore();
@@ -78,19 +70,21 @@ export class MeshStore implements MeshView {
     return { workloads: this.#workloads.size, services: this.#services.size };
   }
 
-  apply(change: MeshChange): ChangeSet {
-    const tokens = new Set<string>();
-    for (const workload of change.upsert?.workloads ?? []) this.#putWorkload(workload, tokens);
-    for (const service of change.upsert?.services ?? []) this.#putService(service, tokens);
-    for (const policy of change.upsert?.policies ?? []) this.#putPolicy(policy, tokens);
-    for (const uid of change.remove?.workloads ?? []) this.#removeWorkload(uid, tokens);
-    for (const key of change.remove?.services ?? []) this.#removeService(key, tokens);
-    for (const key of change.remove?.policies ?? []) this.#removePolicy(key, tokens);
-    return { tokens };
+  /** `changes` gathers what this touches, besides what it holds already. */
+  apply(change: MeshChange, changes: Changes = new Changes()): ChangeSet {
+    const { upsert, remove, unreadable } = change;
+    if (upsert?.workloads) { for (const workload of upsert.workloads) this.#putWorkload(workload, changes); }
+    if (upsert?.services) { for (const service of upsert.services) this.#putService(service, changes); }
+    if (upsert?.policies) { for (const policy of upsert.policies) this.#putPolicy(policy, changes); }
+    if (unreadable) { for (const policy of unreadable) this.#putUnreadable(policy, changes); }
+    if (remove?.workloads) { for (const uid of remove.workloads) this.#removeWorkload(uid, changes); }
+    if (remove?.services) { for (const key of remove.services) this.#removeService(key, changes); }
+    if (remove?.policies) { for (const key of remove.policies) this.#removePolicy(key, changes); }
+    return changes;
   }
 
   /** Makes the mesh exactly this. Only what differs is touched. */
-  replaceAll(resources: MeshResources): ChangeSet {
+  replaceAll(resources: MeshResources, changes: Changes = new Changes()): ChangeSet {
     const workloads = new Set(resources.workloads.map((workload) => workload.uid));
     const services = new Set(resources.services.map(keyOfService));
     const policies = new Set(resources.policies.map(keyOfPolicy));
@@ -99,9 +93,9 @@ export class MeshStore implements MeshView {
       remove: {
         workloads: [...this.#workloads.keys()].filter((uid) => !workloads.has(uid)),
         services: [...this.#services.keys()].filter((key) => !services.has(key)),
-        policies: [...this.#policies.keys()].filter((key) => !policies.has(key)),
+        policies: this.#policies.keys().filter((key) => !policies.has(key)),
       },
-    });
+    }, changes);
   }
 
   resources(): MeshResources {
@@ -120,8 +114,7 @@ export class MeshStore implements MeshView {
   }
 
   findWorkload(network: string, ip: string): Workload | undefined {
-    const bucket = this.#workloadsByAddress.get(networkAddress(network, ip));
-    return bucket === undefined ? undefined : preferredWorkload(bucket.values());
+    return preferredWorkload(this.#workloadsByIp.values(ip), network);
   }
 
   findService(network: string, ip: string, clientNamespace?: string): Service | undefined {
@@ -139,12 +132,11 @@ export class MeshStore implements MeshView {
   }
 
   serviceByHostname(hostname: string, clientNamespace?: string, preferredNamespace?: string): Service | undefined {
-    const services = this.#serviceIndex.byHostname(hostname);
-    return services === undefined ? undefined : bestService(services.values(), clientNamespace, preferredNamespace);
+    return bestService(this.#serviceIndex.byHostname(hostname), clientNamespace, preferredNamespace);
   }
 
   servicesByHostname(hostname: string): readonly Service[] {
-    return sortedValues(this.#serviceIndex.byHostname(hostname));
+    return sortedBy(this.#serviceIndex.byHostname(hostname), keyOfService);
   }
 
   workloadByUid(uid: WorkloadUid): Workload | undefined {
@@ -152,16 +144,18 @@ export class MeshStore implements MeshView {
   }
 
   workloadsByHostname(hostname: string): readonly Workload[] {
-    return sortedValues(this.#workloadsByHostname.get(hostname));
+    return sortedBy(this.#workloadsByHostname.values(hostname), uidOf);
   }
 
   /** The workload record of a pod on this node. */
   localWorkload(pod: LocalPod): Workload | undefined {
-    const bucket = this.#workloadsByPod.get(podKey(pod.namespace, pod.serviceAccount, pod.name));
-    for (const workload of sortedValues(bucket)) {
-      if (pod.node === undefined || workload.node === pod.node) return workload;
+    let first: Workload | undefined;
+    for (const workload of this.#workloadsByName.values(pod.name)) {
+      if (workload.namespace !== pod.namespace || workload.serviceAccount !== pod.serviceAccount) continue;
+      if (pod.node !== undefined && workload.node !== pod.node) continue;
+      if (first === undefined || workload.uid < first.uid) first = workload;
     }
-    return undefined;
+    return first;
   }
 
   endpointsOf(service: Service): EndpointSet {
@@ -171,9 +165,25 @@ export class MeshStore implements MeshView {
     return book.set;
   }
 
+  /** Workloads of a service, healthy or not, by uid in no order; also of a service that is not known. */
+  workloadsOf(key: ServiceKey): ReadonlyMap<WorkloadUid, Workload> {
+    return this.#endpoints.get(key)?.byUid ?? NO_WORKLOADS;
+  }
+
+  policy(key: PolicyKey): Authorization | undefined {
+    return this.#policies.get(key);
+  }
+
   /** Policies that apply to a workload, and the ones it names that are missing. */
   policiesFor(workload: Workload): WorkloadPolicies {
     return this.#policies.policiesFor(workload);
+  }
+
+  /** Endpoints of services that are not known, by service key, in no order. */
+  *stagedEndpoints(): Generator<readonly [ServiceKey, readonly Endpoint[]]> {
+    for (const [key, book] of this.#endpoints) {
+      if (!this.#services.has(key)) yield [key, [...book.byUid.values()].map((workload) => endpointOf(workload, key))];
+    }
   }
 
   /** The lists of `/config_dump`, sorted. */
@@ -181,10 +191,11 @@ export class MeshStore implements MeshView {
     const stagedServices: Record<string, Record<string, Endpoint>> = {};
     for (const key of [...this.#endpoints.keys()].sort()) {
       if (this.#services.has(key)) continue;
-      stagedServices[key] = Object.fromEntries(sortedEntries(this.#endpoints.get(key)!.byUid));
+      const workloads = sortedBy(this.#endpoints.get(key)!.byUid.values(), uidOf);
+      stagedServices[key] = Object.fromEntries(workloads.map((workload) => [workload.uid, endpointOf(workload, key)]));
     }
     return {
-      workloads: sortedValues(this.#workloads).map(dumpWorkload),
+      workloads: sortedBy(this.#workloads.values(), uidOf).map(dumpWorkload),
       services: [...this.#services.values()]
         .sort((a, b) => compare(a.hostname, b.hostname) || compare(a.namespace, b.namespace))
         .map((service) => dumpService(service, this.endpointsOf(service))),
@@ -193,80 +204,105 @@ export class MeshStore implements MeshView {
     };
   }
 
-  #putWorkload(workload: Workload, tokens: Set<string>): void {
+  #putWorkload(workload: Workload, changes: Changes): void {
     const old = this.#workloads.get(workload.uid);
     if (old !== undefined) {
       if (sameData(old, workload)) return;
-      this.#unfileWorkload(old, tokens);
+      this.#unfileWorkload(old, changes);
     }
     this.#workloads.set(workload.uid, workload);
-    for (const address of addressesOf(workload)) this.#workloadsByAddress.set(address, workload.uid, workload);
-    if (workload.hostname !== "") this.#workloadsByHostname.set(workload.hostname, workload.uid, workload);
-    this.#workloadsByPod.set(podKeyOf(workload), workload.uid, workload);
-    for (const [key, port] of servicesOf(workload)) {
-      const book = this.#endpoints.get(key) ?? { byUid: new Map(), set: undefined };
-      book.byUid.set(workload.uid, { workloadUid: workload.uid, port, status: workload.status });
-      book.set = undefined;
-      this.#endpoints.set(key, book);
+    if (isFoundByIp(workload)) { for (const ip of workload.workloadIps) this.#workloadsByIp.set(ip, workload); }
+    if (workload.hostname !== "") this.#workloadsByHostname.set(workload.hostname, workload);
+    if (this.#isLocal(workload)) this.#workloadsByName.set(workload.name, workload);
+    for (const key in workload.services) {
+      const book = this.#endpoints.get(key as ServiceKey);
+      if (book === undefined) {
+        this.#endpoints.set(key as ServiceKey, { byUid: new Map([[workload.uid, workload]]), set: undefined });
+      } else {
+        book.byUid.set(workload.uid, workload);
+        book.set = undefined;
+      }
     }
-    addWorkloadTokens(workload, tokens);
+    changes.workloadsAfter.push(workload);
   }
 
-  #removeWorkload(uid: WorkloadUid, tokens: Set<string>): void {
+  #isLocal(workload: Workload): boolean {
+    return this.#nodeName === undefined || workload.node === this.#nodeName;
+  }
+
+  #removeWorkload(uid: WorkloadUid, changes: Changes): void {
     const old = this.#workloads.get(uid);
     if (old === undefined) return;
     this.#workloads.delete(uid);
-    this.#unfileWorkload(old, tokens);
+    this.#unfileWorkload(old, changes);
   }
 
-  #unfileWorkload(workload: Workload, tokens: Set<string>): void {
-    for (const address of addressesOf(workload)) this.#workloadsByAddress.delete(address, workload.uid);
-    if (workload.hostname !== "") this.#workloadsByHostname.delete(workload.hostname, workload.uid);
-    this.#workloadsByPod.delete(podKeyOf(workload), workload.uid);
-    for (const [key] of servicesOf(workload)) {
-      const book = this.#endpoints.get(key);
+  #unfileWorkload(workload: Workload, changes: Changes): void {
+    const { uid } = workload;
+    if (isFoundByIp(workload)) { for (const ip of workload.workloadIps) this.#workloadsByIp.delete(ip, uid); }
+    if (workload.hostname !== "") this.#workloadsByHostname.delete(workload.hostname, uid);
+    if (this.#isLocal(workload)) this.#workloadsByName.delete(workload.name, uid);
+    for (const key in workload.services) {
+      const book = this.#endpoints.get(key as ServiceKey);
       if (book === undefined) continue;
-      book.byUid.delete(workload.uid);
+      book.byUid.delete(uid);
       book.set = undefined;
-      if (book.byUid.size === 0) this.#endpoints.delete(key);
+      if (book.byUid.size === 0) this.#endpoints.delete(key as ServiceKey);
     }
-    addWorkloadTokens(workload, tokens);
+    changes.workloadsBefore.push(workload);
   }
 
-  #putService(service: Service, tokens: Set<string>): void {
+  #putService(service: Service, changes: Changes): void {
     const key = keyOfService(service);
     const old = this.#services.get(key);
     if (old !== undefined) {
       if (sameData(old, service)) return;
       this.#serviceIndex.delete(old);
-      addServiceTokens(old, tokens);
+      changes.services.push(old);
     }
     this.#services.set(key, service);
     this.#serviceIndex.add(service);
     this.#forgetEndpointSet(key);
-    addServiceTokens(service, tokens);
+    changes.services.push(service);
   }
 
-  #removeService(key: ServiceKey, tokens: Set<string>): void {
+  #removeService(key: ServiceKey, changes: Changes): void {
     const old = this.#services.get(key);
     if (old === undefined) return;
     this.#services.delete(key);
     this.#serviceIndex.delete(old);
     this.#forgetEndpointSet(key);
-    addServiceTokens(old, tokens);
+    changes.services.push(old);
   }
 
-  #putPolicy(policy: Authorization, tokens: Set<string>): void {
+  #putPolicy(policy: Authorization, changes: Changes): void {
     const key = keyOfPolicy(policy);
-    if (sameData(this.#policies.get(key), policy)) return;
+    const old = this.#policies.get(key);
+    if (sameData(old, policy)) return;
+    this.#notePolicy(key, changes);
     this.#policies.set(policy);
-    tokens.add(`p:${key}`);
+    changes.policies.push({ key, namespace: policy.namespace, scope: policy.scope });
   }
 
-  #removePolicy(key: PolicyKey, tokens: Set<string>): void {
-    if (this.#policies.get(key) === undefined) return;
+  #putUnreadable(policy: PolicyPlace, changes: Changes): void {
+    if (this.#policies.get(policy.key) !== undefined || sameData(this.#policies.unreadable(policy.key), policy)) return;
+    this.#notePolicy(policy.key, changes);
+    this.#policies.setUnreadable(policy);
+    changes.policies.push(policy);
+  }
+
+  #removePolicy(key: PolicyKey, changes: Changes): void {
+    if (!this.#notePolicy(key, changes)) return;
     this.#policies.delete(key);
-    tokens.add(`p:${key}`);
+  }
+
+  /** Notes what is about to be replaced; false when there is nothing. */
+  #notePolicy(key: PolicyKey, changes: Changes): boolean {
+    const old = this.#policies.get(key);
+    const unreadable = this.#policies.unreadable(key);
+    if (old !== undefined) changes.policies.push({ key, namespace: old.namespace, scope: old.scope });
+    if (unreadable !== undefined) changes.policies.push(unreadable);
+    return old !== undefined || unreadable !== undefined;
   }
 
   /** The service's health policy decides which endpoints are in the set. */
@@ -276,21 +312,30 @@ export class MeshStore implements MeshView {
   }
 
   #endpointSet(service: Service, book: EndpointBook): EndpointSet {
-    const all = service.loadBalancer?.healthPolicy === "AllowAll";
+    const key = keyOfService(service);
     const entries = [];
-    for (const endpoint of sortedValues(book.byUid)) {
-      const workload = this.#workloads.get(endpoint.workloadUid);
-      if (workload !== undefined && (all || endpoint.status === "Healthy")) entries.push({ endpoint, workload });
+    for (const workload of sortedBy(book.byUid.values(), uidOf)) {
+      if (mayHaveTraffic(workload, service)) entries.push({ endpoint: endpointOf(workload, key), workload });
     }
     return { entries };
   }
 }
 
+/** Whether a service's health policy lets its workload be an endpoint. */
+export function mayHaveTraffic(workload: Workload, service: Service): boolean {
+  return workload.status === "Healthy" || service.loadBalancer?.healthPolicy === "AllowAll";
+}
+
+function endpointOf(workload: Workload, key: ServiceKey): Endpoint {
+  return { workloadUid: workload.uid, port: workload.services[key], status: workload.status };
+}
+
 /** Several workloads may share an ip: a pod is preferred, then one that speaks HBONE, then the first by uid. */
-function preferredWorkload(workloads: Iterable<Workload>): Workload | undefined {
+function preferredWorkload(workloads: Iterable<Workload>, network: string): Workload | undefined {
   let best: Workload | undefined;
   let bestWeight = -1;
   for (const workload of workloads) {
+    if (workload.network !== network) continue;
     const weight = (workload.uid.includes("//Pod/") ? 2 : 0) + (workload.protocol === "HBONE" ? 1 : 0);
     if (best === undefined || weight > bestWeight || (weight === bestWeight && workload.uid < best.uid)) {
       best = workload;
@@ -300,47 +345,10 @@ function preferredWorkload(workloads: Iterable<Workload>): Workload | undefined 
   return best;
 }
 
-/** A host-network pod is not to be found by its node's ip. */
-function addressesOf(workload: Workload): readonly string[] {
-  if (workload.networkMode === "HostNetwork") return [];
-  return workload.workloadIps.map((ip) => networkAddress(workload.network, ip));
-}
-
-function servicesOf(workload: Workload): [ServiceKey, Workload["services"][ServiceKey]][] {
-  return Object.entries(workload.services) as [ServiceKey, Workload["services"][ServiceKey]][];
-}
-
-/** No part of a pod's identity may hold a zero character. */
-function podKey(namespace: string, serviceAccount: string, name: string): string {
-  return `${namespace}\0${serviceAccount}\0${name}`;
-}
-
-function podKeyOf(workload: Workload): string {
-  return podKey(workload.namespace, workload.serviceAccount, workload.name);
-}
-
-function addWorkloadTokens(workload: Workload, tokens: Set<string>): void {
-  tokens.add(`w:${workload.uid}`);
-  for (const address of addressesOf(workload)) tokens.add(`a:${address}`);
-  if (workload.hostname !== "") tokens.add(`h:${workload.hostname}`);
-  for (const key in workload.services) tokens.add(`s:${key}`);
-}
-
-function addServiceTokens(service: Service, tokens: Set<string>): void {
-  tokens.add(`s:${keyOfService(service)}`);
-  tokens.add(`h:${service.hostname}`);
-  for (const vip of service.vips) tokens.add(`a:${vip}`);
-  if (service.cidrVips.length > 0) tokens.add("cidr");
-}
-
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function sortedEntries<Value>(map: ReadonlyMap<string, Value>): [string, Value][] {
-  return [...map].sort((a, b) => compare(a[0], b[0]));
-}
-
-function sortedValues<Value>(map: ReadonlyMap<string, Value> | undefined): Value[] {
-  return map === undefined ? [] : sortedEntries(map).map((entry) => entry[1]);
+function sortedBy<Value>(values: Iterable<Value>, keyOf: (value: Value) => string): Value[] {
+  return [...values].sort((a, b) => compare(keyOf(a), keyOf(b)));
 }

@@ -77,6 +77,11 @@ export class Listener implements EventHandler, TimerTarget {
     if (!this.#closed) this.#watch();
   }
 
+  /** Accepts though no event came: it may have gone to a process that has the socket too, and has ended. */
+  sweep(): void {
+    if (!this.#closed && this.#watched) this.#acceptSome();
+  }
+
   /** Takes everything that waits in the kernel's queue, then stops: those clients believe they are connected. */
   acceptLast(): void {
     for (let rounds = 0; rounds < LAST_ROUNDS && !this.#closed && this.#watched; rounds++) {

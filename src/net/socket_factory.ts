@@ -3,8 +3,9 @@
  * ztunnel tunes them (reference ztunnel 1.4). Without a namespace they are made where the thread is.
  */
 import { EINVAL, EMFILE } from "../platform/errno.ts";
+import { createDatagramSocket, setPacketInfo } from "../platform/datagram.ts";
 import { insideNamespace } from "../platform/netns.ts";
-import { AF_INET, AF_INET6 } from "../platform/sockaddr.ts";
+import { AF_INET, AF_INET6, isIpv6 } from "../platform/sockaddr.ts";
 import {
   bindForeignSource,
   bindSocket,
@@ -30,11 +31,21 @@ export interface SocketTuning {
 
 export interface ListenOptions {
   readonly port: number;
+  /** Undefined: the wildcard address. */
+  readonly ip?: string;
   readonly ipv6Enabled: boolean;
   /** A second process may listen beside this one, as during an upgrade; otherwise a conflict is an error. */
   readonly reusePort: boolean;
   /** True: must be transparent; false: is not; undefined: where the kernel allows it. */
   readonly transparent: boolean | undefined;
+  /** False: without the factory's mark. */
+  readonly marked?: boolean;
+}
+
+export interface ListenerSocket {
+  /** The descriptor, or `-errno`. */
+  readonly fd: number;
+  readonly transparent: boolean;
 }
 
 /** More than ztunnel's 128: a burst waits in the queue instead of being refused. The kernel's own limit (somaxconn) applies too. */
@@ -69,39 +80,77 @@ export class SocketFactory {
     return fd;
   }
 
+  /** An outgoing UDP socket: the descriptor, or `-errno`. */
+  createDatagramClient(family: number): number {
+    const fd = this.run(family === AF_INET6 ? createDatagramV6 : createDatagramV4);
+    if (fd < 0) return fd;
+    const outcome = isReserved(fd) ? -EMFILE : this.#mark === undefined ? 0 : setMark(fd, this.#mark);
+    if (outcome === 0) return fd;
+    closeDescriptor(fd);
+    return outcome;
+  }
+
+  /** A UDP socket bound to an address: the descriptor, or `-errno`. On a wildcard address datagrams tell where they came to. */
+  bindDatagram(ip: string, port: number, reusePort: boolean): number {
+    const family = isIpv6(ip) ? AF_INET6 : AF_INET;
+    const fd = this.run(family === AF_INET6 ? createDatagramV6 : createDatagramV4);
+    if (fd < 0) return fd;
+    let outcome = this.#mark === undefined ? 0 : setMark(fd, this.#mark);
+    if (outcome === 0 && reusePort) outcome = setReusePort(fd);
+    if (outcome === 0 && (ip === "::" || ip === "0.0.0.0")) outcome = setPacketInfo(fd, family === AF_INET6);
+    if (outcome === 0) outcome = bindSocket(fd, ip, port, family);
+    if (outcome === 0) return fd;
+    closeDescriptor(fd);
+    return outcome;
+  }
+
+  /** Does something at once, that must not throw, inside the namespace: a value, or `-errno`. */
+  run(create: () => number): number {
+    return this.#namespace === -1 ? create() : insideNamespace(this.#namespace, create);
+  }
+
   /** Takes a source address that is another's, so that the application sees its real client. `-errno`: go on without. */
   takeSource(fd: number, ip: string, family: number, port = 0): number {
     return bindForeignSource(fd, ip, family, port);
   }
 
-  /** A listening socket on the wildcard address: the descriptor and whether it is transparent, or `-errno`. */
-  listen(options: ListenOptions): { readonly fd: number; readonly transparent: boolean } {
-    const family = options.ipv6Enabled ? AF_INET6 : AF_INET;
+  /** A listening socket: the descriptor and whether it is transparent, or `-errno`. */
+  listen(options: ListenOptions): ListenerSocket {
+    const ip = options.ip ?? (options.ipv6Enabled ? "::" : "0.0.0.0");
+    const family = isIpv6(ip) ? AF_INET6 : AF_INET;
     const fd = this.#create(family);
     if (fd < 0) return { fd, transparent: false };
     const fail = (code: number) => {
       closeDescriptor(fd);
       return { fd: code, transparent: false };
     };
-    if (this.#mark !== undefined) {
-      const marked = setMark(fd, this.#mark);
-      if (marked < 0) return fail(marked);
-    }
-    // Accepted connections inherit these from their listener, which saves five calls on each.
-    tune(fd, this.tuning);
     if (options.reusePort) setReusePort(fd);
     else setReuseAddress(fd);
-    let transparent = false;
-    if (options.transparent !== false) {
-      const outcome = setTransparent(fd, family);
-      transparent = outcome === 0;
-      if (outcome < 0 && options.transparent === true) return fail(outcome);
-    }
-    const bound = bindSocket(fd, family === AF_INET6 ? "::" : "0.0.0.0", options.port, family);
+    const { fd: outcome, transparent } = this.adoptListener(fd, options);
+    if (outcome < 0) return fail(outcome);
+    const bound = bindSocket(fd, ip, options.port, family);
     if (bound < 0) return fail(bound);
     const listening = listenSocket(fd, BACKLOG);
     if (listening < 0) return fail(listening);
     return { fd, transparent };
+  }
+
+  /**
+   * Gives a listening socket of another process the options of an own one, or a new one before it is bound. `-errno` on failure: the
+   * descriptor stays the caller's.
+   */
+  adoptListener(fd: number, options: ListenOptions): ListenerSocket {
+    const family = isIpv6(options.ip ?? (options.ipv6Enabled ? "::" : "0.0.0.0")) ? AF_INET6 : AF_INET;
+    if (this.#mark !== undefined && options.marked !== false) {
+      const marked = setMark(fd, this.#mark);
+      if (marked < 0) return { fd: marked, transparent: false };
+    }
+    // Accepted connections inherit these from their listener, which saves five calls on each.
+    tune(fd, this.tuning);
+    if (options.transparent === false) return { fd, transparent: false };
+    const outcome = setTransparent(fd, family);
+    if (outcome < 0 && options.transparent === true) return { fd: outcome, transparent: false };
+    return { fd, transparent: outcome === 0 };
   }
 
   #create(family: number): number {
@@ -120,3 +169,5 @@ export function tune(fd: number, tuning: SocketTuning): void {
 const createV4 = () => createTcpSocket(AF_INET);
 const createV6 = () => createTcpSocket(AF_INET6);
 const refuse = () => -EINVAL;
+const createDatagramV4 = () => createDatagramSocket(AF_INET);
+const createDatagramV6 = () => createDatagramSocket(AF_INET6);

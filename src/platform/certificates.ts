@@ -190,8 +190,8 @@ function serialText(certificate: Pointer): string {
   return serial;
 }
 
-/** `struct tm` begins with nine 32-bit integers: seconds to year; the month counts from 0 and the year from 1900. */
-function timeMs(time: Pointer): number {
+/** An ASN.1 time. `struct tm` begins with nine 32-bit integers: seconds to year; the month counts from 0 and the year from 1900. */
+export function timeMs(time: Pointer): number {
   const tm = new Int32Array(14);
   check(crypto.ASN1_TIME_to_tm(time, new Uint8Array(tm.buffer)), "read a time");
   return Date.UTC(tm[5] + 1900, tm[4], tm[3], tm[2], tm[1], tm[0]);

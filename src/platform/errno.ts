@@ -11,6 +11,7 @@ export const EINVAL = 22;
 export const ENFILE = 23;
 export const EMFILE = 24;
 export const EPIPE = 32;
+export const ENAMETOOLONG = 36;
 export const EPROTO = 71;
 export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
@@ -37,6 +38,7 @@ const names: Readonly<Record<number, readonly [string, string]>> = {
   [ENFILE]: ["ENFILE", "too many open files in the system"],
   [EMFILE]: ["EMFILE", "too many open files"],
   [EPIPE]: ["EPIPE", "broken pipe"],
+  [ENAMETOOLONG]: ["ENAMETOOLONG", "file name too long"],
   [EPROTO]: ["EPROTO", "protocol error"],
   [EOPNOTSUPP]: ["EOPNOTSUPP", "operation not supported"],
   [EADDRINUSE]: ["EADDRINUSE", "address already in use"],

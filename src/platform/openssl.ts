@@ -15,6 +15,7 @@ const sslSymbols = {
   SSL_CTX_new: { args: ["pointer"], returns: "pointer" },
   SSL_CTX_set_alpn_protos: { args: ["pointer", "buffer", "u32"], returns: "i32" },
   SSL_CTX_set_alpn_select_cb: { args: ["pointer", "pointer", "pointer"], returns: "void" },
+  SSL_CTX_set_cipher_list: { args: ["pointer", "buffer"], returns: "i32" },
   SSL_CTX_set_ciphersuites: { args: ["pointer", "buffer"], returns: "i32" },
   SSL_CTX_set_default_read_buffer_len: { args: ["pointer", "u32"], returns: "void" },
   SSL_CTX_set_num_tickets: { args: ["pointer", "u32"], returns: "i32" },
@@ -22,17 +23,21 @@ const sslSymbols = {
   SSL_CTX_set_verify: { args: ["pointer", "i32", "pointer"], returns: "void" },
   SSL_CTX_use_PrivateKey: { args: ["pointer", "pointer"], returns: "i32" },
   SSL_CTX_use_certificate: { args: ["pointer", "pointer"], returns: "i32" },
+  SSL_ctrl: { args: ["pointer", "i32", "u32", "pointer"], returns: "i32" },
   SSL_do_handshake: { args: ["pointer"], returns: "i32" },
   SSL_free: { args: ["pointer"], returns: "void" },
   SSL_get0_alpn_selected: { args: ["pointer", "buffer", "buffer"], returns: "void" },
+  SSL_get0_verified_chain: { args: ["pointer"], returns: "pointer" },
   SSL_get1_peer_certificate: { args: ["pointer"], returns: "pointer" },
   SSL_get_current_cipher: { args: ["pointer"], returns: "pointer" },
   SSL_get_error: { args: ["pointer", "i32"], returns: "i32" },
   SSL_get_verify_result: { args: ["pointer"], returns: "i32" },
+  SSL_get_version: { args: ["pointer"], returns: "pointer" },
   SSL_has_pending: { args: ["pointer"], returns: "i32" },
   SSL_new: { args: ["pointer"], returns: "pointer" },
   SSL_read: { args: ["pointer", "buffer", "i32"], returns: "i32" },
   SSL_set_accept_state: { args: ["pointer"], returns: "void" },
+  SSL_set_bio: { args: ["pointer", "pointer", "pointer"], returns: "void" },
   SSL_set_connect_state: { args: ["pointer"], returns: "void" },
   SSL_set_fd: { args: ["pointer", "i32"], returns: "i32" },
   SSL_shutdown: { args: ["pointer"], returns: "i32" },
@@ -57,7 +62,25 @@ const cryptoSymbols = {
   OpenSSL_version: { args: ["i32"], returns: "pointer" },
   PEM_read_bio_PrivateKey: { args: ["pointer", "pointer", "pointer", "buffer"], returns: "pointer" },
   PEM_read_bio_X509: { args: ["pointer", "pointer", "pointer", "pointer"], returns: "pointer" },
+  PEM_read_bio_X509_CRL: { args: ["pointer", "pointer", "pointer", "pointer"], returns: "pointer" },
   X509_STORE_add_cert: { args: ["pointer", "pointer"], returns: "i32" },
+  X509_CRL_free: { args: ["pointer"], returns: "void" },
+  X509_CRL_get0_by_cert: { args: ["pointer", "buffer", "pointer"], returns: "i32" },
+  X509_CRL_get0_nextUpdate: { args: ["pointer"], returns: "pointer" },
+  X509_CRL_get_REVOKED: { args: ["pointer"], returns: "pointer" },
+  X509_CRL_get_ext_by_NID: { args: ["pointer", "i32", "i32"], returns: "i32" },
+  X509_STORE_CTX_free: { args: ["pointer"], returns: "void" },
+  X509_STORE_CTX_get_error: { args: ["pointer"], returns: "i32" },
+  X509_STORE_CTX_init: { args: ["pointer", "pointer", "pointer", "pointer"], returns: "i32" },
+  X509_STORE_CTX_new: { args: [], returns: "pointer" },
+  X509_STORE_CTX_set0_trusted_stack: { args: ["pointer", "pointer"], returns: "void" },
+  X509_STORE_CTX_set_error: { args: ["pointer", "i32"], returns: "void" },
+  X509_STORE_add_crl: { args: ["pointer", "pointer"], returns: "i32" },
+  X509_STORE_free: { args: ["pointer"], returns: "void" },
+  X509_STORE_new: { args: [], returns: "pointer" },
+  X509_STORE_set_flags: { args: ["pointer", "u32"], returns: "i32" },
+  X509_STORE_set_verify_cb: { args: ["pointer", "pointer"], returns: "void" },
+  X509_verify_cert: { args: ["pointer"], returns: "i32" },
   X509_free: { args: ["pointer"], returns: "void" },
   X509_get_ext_d2i: { args: ["pointer", "i32", "pointer", "pointer"], returns: "pointer" },
   X509_verify_cert_error_string: { args: ["i32"], returns: "pointer" },
@@ -68,6 +91,7 @@ const cryptoSymbols = {
   BIO_new: { args: ["pointer"], returns: "pointer" },
   BIO_read: { args: ["pointer", "buffer", "i32"], returns: "i32" },
   BIO_s_mem: { args: [], returns: "pointer" },
+  BIO_write: { args: ["pointer", "buffer", "i32"], returns: "i32" },
   BN_bn2dec: { args: ["pointer"], returns: "pointer" },
   BN_free: { args: ["pointer"], returns: "void" },
   CRYPTO_free: { args: ["pointer", "pointer", "i32"], returns: "void" },
@@ -130,13 +154,30 @@ const decoder = new TextDecoder();
 const TEXT_BYTES = 256;
 const errorText = new Uint8Array(TEXT_BYTES);
 
+const ERR_LIB_SSL = 20;
+/** Reasons from here on are alerts that the peer sent, by their number (RFC 8446 section 6). */
+const ALERT_REASONS = 1000;
+/** Alerts by which a peer says what it thinks of our certificate: bad_certificate to unknown_ca, access_denied, certificate_required. */
+const CERTIFICATE_ALERTS: readonly number[] = [42, 43, 44, 45, 46, 48, 49, 116];
+
 /** Takes the whole error queue of this thread and gives its first entry as text, or "" when it is empty. */
 export function takeErrors(): string {
   const first = crypto.ERR_get_error();
   if (first === 0n || Number(first) === 0) return "";
   crypto.ERR_error_string_n(BigInt(first), errorText, TEXT_BYTES);
   crypto.ERR_clear_error();
-  return decoder.decode(errorText.subarray(0, errorText.indexOf(0)));
+  const text = decoder.decode(errorText.subarray(0, errorText.indexOf(0)));
+  return describeAlert(Number(first), text) ?? text;
+}
+
+/** An alert is the peer's word, not a fault of ours: OpenSSL's text does not say whose it is. */
+function describeAlert(code: number, text: string): string | undefined {
+  const alert = (code % 0x80_0000) - ALERT_REASONS;
+  if (Math.floor(code / 0x80_0000) % 0x100 !== ERR_LIB_SSL || alert < 0 || alert > 255) return undefined;
+  const name = text.slice(text.lastIndexOf(":") + 1).replace(/^.*alert /, "");
+  return CERTIFICATE_ALERTS.includes(alert)
+    ? `the peer did not accept our certificate (TLS alert ${alert}: ${name})`
+    : `the peer ended the connection (TLS alert ${alert}: ${name})`;
 }
 
 /** Why a chain was refused, in OpenSSL's words, for an `X509_V_ERR_*` number. */

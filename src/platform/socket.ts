@@ -10,18 +10,23 @@ import { errnoWord, libc } from "./libc.ts";
 import { AF_INET6, decodeSockaddr, encodeSockaddr, type SocketAddress } from "./sockaddr.ts";
 
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_TYPE = 3;
 const SO_ERROR = 4;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
 const SO_KEEPALIVE = 9;
 const SO_LINGER = 13;
 const SO_REUSEPORT = 15;
+const SO_ACCEPTCONN = 30;
 const SO_MARK = 36;
+const SO_PROTOCOL = 38;
+const SO_DOMAIN = 39;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 const TCP_KEEPIDLE = 4;
@@ -105,6 +110,30 @@ export function originalDestination(fd: number): SocketAddress | undefined {
 export function takeSocketError(fd: number): number {
   addressLength[0] = 4;
   if (libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, optionBytes, addressLengthBytes) < 0) return errnoWord[0];
+  return optionWord[0];
+}
+
+/** What a socket is: its family, type, protocol, and whether it listens. Undefined when the descriptor is no socket. */
+export interface SocketKind {
+  readonly family: number;
+  readonly type: number;
+  readonly protocol: number;
+  readonly listening: boolean;
+}
+
+export function socketKind(fd: number): SocketKind | undefined {
+  const family = getOption(fd, SOL_SOCKET, SO_DOMAIN);
+  const type = getOption(fd, SOL_SOCKET, SO_TYPE);
+  const protocol = getOption(fd, SOL_SOCKET, SO_PROTOCOL);
+  const listening = getOption(fd, SOL_SOCKET, SO_ACCEPTCONN);
+  if (family < 0 || type < 0 || protocol < 0) return undefined;
+  return { family, type, protocol, listening: listening === 1 };
+}
+
+/** The option's value, or `-errno`. For options that are not below zero. */
+function getOption(fd: number, level: number, option: number): number {
+  addressLength[0] = 4;
+  if (libc.getsockopt(fd, level, option, optionBytes, addressLengthBytes) < 0) return -errnoWord[0];
   return optionWord[0];
 }
 

@@ -1,10 +1,12 @@
 /**
- * OpenSSL contexts for HBONE: TLS 1.3 only, AES-GCM suites, ALPN h2, a certificate from both sides, chains verified by
- * OpenSSL against the mesh's roots (reference ztunnel 5.9). No tickets and no resumption: a resumed session would
- * skip rotation and revocation. The name in the certificate is not checked here but by the caller, after the handshake.
+ * OpenSSL contexts for HBONE: TLS 1.3 (and 1.2 where it is asked for), AES-GCM suites, ALPN h2, a certificate from both sides, chains
+ * verified by OpenSSL against the mesh's roots and revocation lists (reference ztunnel 5.9). No tickets and no resumption: a
+ * resumed session would skip rotation and revocation. The name in the certificate is not checked here but by the caller, after the handshake.
  */
 import { crypto, ssl, takeErrors, withPem } from "./openssl.ts";
+import type { RevocationList } from "./revocations.ts";
 import { type Pointer, runtime } from "./runtime.ts";
+import { configureProtocol, type TlsPolicy } from "./tls_policy.ts";
 
 /** What one side of a tunnel presents and trusts. All in PEM. */
 export interface TlsMaterial {
@@ -17,13 +19,18 @@ export interface TlsMaterial {
 
 export type TlsSide = "client" | "server";
 
+export interface TlsContextOptions {
+  /** "nothing" makes a client without a certificate, which every server must refuse: the self-test sees to it that they do. */
+  readonly presents?: "identity" | "nothing";
+  readonly policy?: TlsPolicy | undefined;
+  /** Looked up for every peer's chain. Freeing it does not take it from the context. */
+  readonly revocations?: RevocationList | undefined;
+}
+
 const SSL_CTRL_MODE = 33;
 const SSL_CTRL_SET_READ_AHEAD = 41;
 const SSL_CTRL_SET_SESS_CACHE_MODE = 44;
 const SSL_CTRL_CHAIN_CERT = 89;
-const SSL_CTRL_SET_MIN_PROTO_VERSION = 123;
-const SSL_CTRL_SET_MAX_PROTO_VERSION = 124;
-const TLS1_3_VERSION = 0x0304;
 const SSL_MODE_ENABLE_PARTIAL_WRITE = 1;
 const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2;
 /** Without it OpenSSL adds what it finds among the roots to the chain: the root itself, in every handshake. */
@@ -42,15 +49,11 @@ const SSL_TLSEXT_ERR_ALERT_FATAL = 2;
  * below 64 KiB: freeing more makes the allocator tidy up its whole heap, at every read.
  */
 const READ_BUFFER_BYTES = 3 * (16 * 1024 + 256);
-/** ztunnel's suites, the cheaper one first: both are strong, and as a server we choose by our own order. */
-const SUITES = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384\0";
 const ALPN_H2 = new Uint8Array([2, 0x68, 0x32]);
 const H2 = new Uint8Array([0x68, 0x32]);
 
 /** Without a passphrase to try OpenSSL asks the terminal for one, and waits. */
 const NO_PASSPHRASE = new Uint8Array(1);
-
-const encoder = new TextEncoder();
 
 /** Chooses "h2" from the client's list, or ends the handshake with the alert no_application_protocol. */
 const selectH2 = runtime.callback(
@@ -97,11 +100,8 @@ export class TlsContext {
   readonly side: TlsSide;
   #pointer: Pointer | null;
 
-  /**
-   * Throws when the material is not usable: unreadable PEM, a key that does not fit, no root. `presents: "nothing"` makes a client
-   * without a certificate, which every server must refuse: the self-test sees to it that they do.
-   */
-  constructor(side: TlsSide, material: TlsMaterial, presents: "identity" | "nothing" = "identity") {
+  /** Throws when the material is not usable: unreadable PEM, a key that does not fit, no root. */
+  constructor(side: TlsSide, material: TlsMaterial, options: TlsContextOptions = {}) {
     this.side = side;
     crypto.ERR_clear_error();
     const pointer = ssl.SSL_CTX_new(ssl.TLS_method());
@@ -109,8 +109,9 @@ export class TlsContext {
     this.#pointer = pointer;
     try {
       configure(pointer, side);
-      if (presents === "identity") loadIdentity(pointer, material);
-      loadRoots(pointer, material.roots);
+      configureProtocol(pointer, options.policy);
+      if (options.presents !== "nothing") loadIdentity(pointer, material);
+      loadRoots(pointer, material.roots, options.revocations);
     } catch (error) {
       this.close();
       throw error;
@@ -129,8 +130,6 @@ export class TlsContext {
 }
 
 function configure(context: Pointer, side: TlsSide): void {
-  ssl.SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_3_VERSION, null);
-  ssl.SSL_CTX_ctrl(context, SSL_CTRL_SET_MAX_PROTO_VERSION, TLS1_3_VERSION, null);
   ssl.SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, 0, null);
   ssl.SSL_CTX_ctrl(
     context,
@@ -146,7 +145,6 @@ function configure(context: Pointer, side: TlsSide): void {
     SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CIPHER_SERVER_PREFERENCE,
   );
   if (ssl.SSL_CTX_set_num_tickets(context, 0) !== 1) fail("turn session tickets off");
-  if (ssl.SSL_CTX_set_ciphersuites(context, encoder.encode(SUITES)) !== 1) fail("set the cipher suites");
   ssl.SSL_CTX_set_verify(context, SSL_VERIFY_PEER_REQUIRED, null);
   if (side === "server") ssl.SSL_CTX_set_alpn_select_cb(context, selectH2, null);
   else if (ssl.SSL_CTX_set_alpn_protos(context, ALPN_H2, ALPN_H2.length) !== 0) fail("set ALPN");
@@ -173,7 +171,7 @@ function loadIdentity(context: Pointer, material: TlsMaterial): void {
   if (ssl.SSL_CTX_check_private_key(context) !== 1) fail("match the private key with the certificate");
 }
 
-function loadRoots(context: Pointer, roots: readonly string[]): void {
+function loadRoots(context: Pointer, roots: readonly string[], revocations: RevocationList | undefined): void {
   const certificates = roots.flatMap(splitCertificates);
   if (certificates.length === 0) throw new Error("TLS context: no root certificate; every peer would be refused");
   const store = ssl.SSL_CTX_get_cert_store(context);
@@ -183,4 +181,5 @@ function loadRoots(context: Pointer, roots: readonly string[]): void {
       if (crypto.X509_STORE_add_cert(store, certificate) !== 1) fail("add a root certificate");
     });
   }
+  revocations?.enforce(store);
 }

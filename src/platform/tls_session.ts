@@ -6,14 +6,21 @@
 import { certificateUris } from "./certificates.ts";
 import { errnoWord } from "./libc.ts";
 import { crypto, readText, ssl, takeErrors, verifyErrorText } from "./openssl.ts";
+import { type RevocationList, type Revoked, X509_V_ERR_CERT_REVOKED } from "./revocations.ts";
 import type { Pointer } from "./runtime.ts";
 import { runtime } from "./runtime.ts";
 import type { TlsContext } from "./tls_context.ts";
+import type { TlsWire } from "./tls_wire.ts";
 
 const SSL_ERROR_WANT_READ = 2;
 const SSL_ERROR_WANT_WRITE = 3;
 const SSL_ERROR_SYSCALL = 5;
 const SSL_ERROR_ZERO_RETURN = 6;
+const SSL_CTRL_GET_NEGOTIATED_GROUP = 134;
+/** Marks what OpenSSL has no number of its own for. */
+const TLSEXT_NID_UNKNOWN = 0x100_0000;
+/** OpenSSL's numbers of the groups we offer. */
+const GROUPS: Readonly<Record<number, number>> = { 415: 23, 715: 24, 1034: 29 };
 const X509_V_OK = 0;
 
 /** A record's payload; a longer write is cut into records anyway, and partial writes are enabled. */
@@ -31,13 +38,22 @@ export class TlsSession {
   #ssl: Pointer;
   #failure = "";
   #verifyFailed = false;
+  #revoked = false;
+  #refused = false;
+  readonly #wire: TlsWire | undefined;
 
-  constructor(context: TlsContext, fd: number) {
+  /** Over a connected socket, or over a wire that somebody else carries. */
+  constructor(context: TlsContext, over: number | TlsWire) {
     if (context.pointer === null) throw new Error("TLS session: the context was closed");
     const session = ssl.SSL_new(context.pointer);
     if (session === null) throw new Error(`TLS session: cannot allocate: ${takeErrors()}`);
     this.#ssl = session;
-    if (ssl.SSL_set_fd(session, fd) !== 1) throw new Error(`TLS session: cannot attach descriptor ${fd}`);
+    if (typeof over !== "number") {
+      this.#wire = over;
+      over.attach(session);
+    } else if (ssl.SSL_set_fd(session, over) !== 1) {
+      throw new Error(`TLS session: cannot attach descriptor ${over}`);
+    }
     if (context.side === "server") ssl.SSL_set_accept_state(session);
     else ssl.SSL_set_connect_state(session);
   }
@@ -50,6 +66,16 @@ export class TlsSession {
   /** True when the handshake failed because the peer's chain did not verify. */
   get verifyFailed(): boolean {
     return this.#verifyFailed;
+  }
+
+  /** True when that was because a list revokes one of its certificates. */
+  get revoked(): boolean {
+    return this.#revoked;
+  }
+
+  /** True when the last failure is one of TLS itself, such as the peer's alert, and not of the socket. */
+  get refused(): boolean {
+    return this.#refused;
   }
 
   /** 1 when done, else TLS_WANT_READ, TLS_WANT_WRITE, TLS_CLOSED or TLS_FAILED. */
@@ -66,6 +92,7 @@ export class TlsSession {
       const verify = ssl.SSL_get_verify_result(this.#ssl);
       if (verify !== X509_V_OK) {
         this.#verifyFailed = true;
+        this.#revoked = verify === X509_V_ERR_CERT_REVOKED;
         this.#failure = `certificate verification failed: ${verifyErrorText(verify)}`;
       }
     }
@@ -80,11 +107,13 @@ export class TlsSession {
 
   /** True when bytes that were already read from the kernel wait to be decrypted: a further `read` may make progress. */
   hasPending(): boolean {
-    return ssl.SSL_has_pending(this.#ssl) === 1;
+    return ssl.SSL_has_pending(this.#ssl) === 1 || (this.#wire !== undefined && this.#wire.unread > 0);
   }
 
   /** Encrypts and sends from `bytes[start, end)`: how many were taken (one record at most), or a TLS_* value. */
   write(bytes: Uint8Array, start: number, end: number): number {
+    // Memory takes everything; a wire says when it is enough.
+    if (this.#wire !== undefined && this.#wire.full) return TLS_WANT_WRITE;
     const length = end - start;
     const n = ssl.SSL_write(
       this.#ssl,
@@ -99,6 +128,12 @@ export class TlsSession {
     crypto.ERR_clear_error();
     ssl.SSL_shutdown(this.#ssl);
     crypto.ERR_clear_error();
+  }
+
+  /** Looks the peer's chain, as it was verified, up in lists that came later. "unknown": there is no chain to look up. */
+  checkRevocation(list: RevocationList): Revoked | "unknown" | undefined {
+    const chain = ssl.SSL_get0_verified_chain(this.#ssl);
+    return chain === null ? "unknown" : list.check(chain);
   }
 
   /** The URI names of the peer's leaf certificate, as OpenSSL parsed them; undefined when it presented none. */
@@ -129,7 +164,20 @@ export class TlsSession {
     return name === null ? "none" : readText(name);
   }
 
+  /** The version in use, such as "TLSv1.3". */
+  version(): string {
+    const name = ssl.SSL_get_version(this.#ssl);
+    return name === null ? "none" : readText(name);
+  }
+
+  /** Number of the key exchange group in use, as TLS numbers them (RFC 8446 section 4.2.7): 29 is X25519. */
+  group(): number {
+    const number = ssl.SSL_ctrl(this.#ssl, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, null);
+    return (number & TLSEXT_NID_UNKNOWN) === 0 ? GROUPS[number] ?? 0 : number & 0xffff;
+  }
+
   free(): void {
+    this.#wire?.release();
     ssl.SSL_free(this.#ssl);
   }
 
@@ -143,9 +191,11 @@ export class TlsSession {
     const text = takeErrors();
     if (kind === SSL_ERROR_SYSCALL && text === "") {
       if (code === 0) return TLS_CLOSED;
+      this.#refused = false;
       this.#failure = `socket error ${code}`;
       return TLS_FAILED;
     }
+    this.#refused = true;
     this.#failure = text === "" ? `TLS error ${kind}` : text;
     return TLS_FAILED;
   }

@@ -27,7 +27,8 @@ const MAX_DIRECTIVES = 64;
 
 /**
  * Reads a comma list of `level` and `target=level`. With `bareTargets` a word that is no level is a
- * target with everything on, as the variable allows and the admin endpoint does not.
+ * target with everything on, as the variable allows and the admin endpoint does not. The admin endpoint takes
+ * `target:level` instead, and istioctl's words for levels, because that is what istioctl sends.
  * @throws Error completing "…: must be …".
  */
 export function parseLogDirectives(text: string, settings: { readonly bareTargets: boolean }): LogDirective[] {
@@ -35,23 +36,27 @@ export function parseLogDirectives(text: string, settings: { readonly bareTarget
   const parts = text.split(",").filter((part) => part !== "");
   if (text.length > MAX_TEXT || parts.length > MAX_DIRECTIVES || parts.length === 0) throw new Error(problem);
   return parts.map((part) => {
-    const equals = part.indexOf("=");
-    if (equals < 0) {
-      const level = readLevel(part);
+    const split = part.includes("=") || settings.bareTargets ? part.indexOf("=") : part.lastIndexOf(":");
+    if (split < 0) {
+      const level = readLevel(part, settings);
       if (level !== undefined) return { target: "", level };
       if (settings.bareTargets && isTarget(part)) return { target: part, level: "trace" };
       throw new Error(problem);
     }
-    const target = part.slice(0, equals);
-    const level = readLevel(part.slice(equals + 1));
+    const target = part.slice(0, split);
+    const level = readLevel(part.slice(split + 1), settings);
     if (level === undefined || !isTarget(target)) throw new Error(problem);
     return { target, level };
   });
 }
 
-function readLevel(text: string): LevelOrOff | undefined {
+/** What istioctl calls the levels that ztunnel calls otherwise. */
+const ISTIOCTL_LEVELS: ReadonlyMap<string, LevelOrOff> = new Map([["warning", "warn"], ["critical", "error"]]);
+
+function readLevel(text: string, settings: { readonly bareTargets: boolean }): LevelOrOff | undefined {
   const lower = text.toLowerCase();
-  return Object.hasOwn(LEVEL_RANK, lower) ? lower as LevelOrOff : undefined;
+  if (Object.hasOwn(LEVEL_RANK, lower)) return lower as LevelOrOff;
+  return settings.bareTargets ? undefined : ISTIOCTL_LEVELS.get(lower);
 }
 
 function isTarget(text: string): boolean {

@@ -1,44 +1,61 @@
 /** OpenMetrics 1.0 text exposition of a registry, in the form Istio's ztunnel gives it. */
-import type { Family, Registry, Series } from "./registry.ts";
+import type { FamilySpec } from "./metric_family.ts";
+import type { Registry, Series } from "./registry.ts";
 
 /** Families without series are left out. Ends with the `# EOF` line that OpenMetrics asks for. */
 export function renderOpenMetrics(registry: Registry): string {
-  const lines: string[] = [];
-  for (const family of registry.families) {
-    if (family.series.size > 0) renderFamily(registry, family, lines);
-  }
-  registry.rendered();
-  lines.push("# EOF\n");
-  return lines.join("\n");
+  return [...openMetricsPieces(registry)].join("");
 }
 
-function renderFamily(registry: Registry, family: Family, lines: string[]): void {
-  const { name, help, type, unstable } = family.spec;
-  lines.push(`# HELP ${name} ${escapeHelp(help)}${unstable ? " (unstable)" : ""}.`, `# TYPE ${name} ${type}`);
-  if (type === "histogram") {
-    for (const series of family.series.values()) renderHistogram(registry, series, lines);
-    return;
+/** A piece is at most so many series. */
+const PIECE_SERIES = 64;
+
+/**
+ * The same in pieces. All values are of the moment it was called, however long the reading takes; and it counts as an export at once.
+ */
+export function openMetricsPieces(registry: Registry): Iterable<string> {
+  const families = [...registry.families].map(({ spec, series }) => ({ spec, series: [...series.values()] }));
+  const values = registry.copyValues();
+  registry.rendered();
+  return pieces(families, values);
+}
+
+function* pieces(
+  families: readonly { readonly spec: FamilySpec; readonly series: readonly Series[] }[],
+  values: Float64Array,
+): Generator<string> {
+  for (const { spec, series } of families) {
+    if (series.length === 0) continue;
+    const { name, help, type, unstable } = spec;
+    yield `# HELP ${name} ${escapeHelp(help)}${unstable ? " (unstable)" : ""}.\n# TYPE ${name} ${type}\n`;
+    for (let at = 0; at < series.length; at += PIECE_SERIES) {
+      let text = "";
+      for (let i = at; i < Math.min(at + PIECE_SERIES, series.length); i++) {
+        text += type === "histogram" ? histogram(spec, series[i], values) : sample(spec, series[i], values);
+      }
+      yield text;
+    }
   }
-  const sample = type === "counter" ? `${name}_total` : name;
-  for (const { labels, slot } of family.series.values()) {
-    const braces = labels.text === "" ? "" : `{${labels.text}}`;
-    lines.push(`${sample}${braces} ${registry.value(slot)}`);
-  }
+  yield "# EOF\n";
+}
+
+function sample({ name, type }: FamilySpec, { labels, slot }: Series, values: Float64Array): string {
+  const braces = labels.text === "" ? "" : `{${labels.text}}`;
+  const value = values[slot];
+  return `${type === "counter" ? `${name}_total` : name}${braces} ${value === Infinity ? "+Inf" : value}\n`;
 }
 
 /** Buckets are cumulative in the text and single in the slots. */
-function renderHistogram(registry: Registry, { family, labels, slot }: Series, lines: string[]): void {
-  const { name, buckets = [] } = family.spec;
+function histogram({ name, buckets = [] }: FamilySpec, { labels, slot }: Series, values: Float64Array): string {
   const prefix = labels.text === "" ? "" : `${labels.text},`;
   const braces = labels.text === "" ? "" : `{${labels.text}}`;
   let count = 0;
-  const rows: string[] = [];
+  let rows = "";
   for (let i = 0; i <= buckets.length; i++) {
-    count += registry.value(slot + i);
-    rows.push(`${name}_bucket{${prefix}le="${i < buckets.length ? formatBound(buckets[i]) : "+Inf"}"} ${count}`);
+    count += values[slot + i];
+    rows += `${name}_bucket{${prefix}le="${i < buckets.length ? formatBound(buckets[i]) : "+Inf"}"} ${count}\n`;
   }
-  lines.push(`${name}_sum${braces} ${registry.value(slot + buckets.length + 1)}`, `${name}_count${braces} ${count}`);
-  lines.push(...rows);
+  return `${name}_sum${braces} ${values[slot + buckets.length + 1]}\n${name}_count${braces} ${count}\n${rows}`;
 }
 
 /** OpenMetrics: a bound is a float, so `1` reads `1.0`. */

@@ -144,6 +144,11 @@ export class Registry {
     return this.#values[slot];
   }
 
+  /** All values as they are now, by slot. */
+  copyValues(): Float64Array {
+    return this.#values.slice(0, this.#used);
+  }
+
   /** Marks every series of this owner for removal. A registry that merges follows its sources by itself. */
   evict(owner: string): void {
     for (const series of this.#byOwner.get(owner) ?? []) this.#mark(series);
@@ -240,7 +245,7 @@ export class Registry {
     }
   }
 
-  /** Called by the exposition after it has rendered every value: removes what was evicted long enough ago. */
+  /** Called by the exposition when it has taken every value: removes what was evicted long enough ago. */
   rendered(): void {
     const now = this.#settings.nowMs();
     for (const series of [...this.#evicted]) {

@@ -94,7 +94,12 @@ const UNKNOWN_PEER: TrafficPeer = Object.freeze({
   owner: undefined,
 });
 
-export function createTrafficMetrics(registry: Registry, maxSeries = MAX_TRAFFIC_SERIES): TrafficMetrics {
+/** @param full a label set was counted as `unknown` because there are too many. */
+export function createTrafficMetrics(
+  registry: Registry,
+  maxSeries = MAX_TRAFFIC_SERIES,
+  full: () => void = () => {},
+): TrafficMetrics {
   const opened = registry.register({
     name: "istio_tcp_connections_opened",
     help: "The total number of TCP connections opened",
@@ -140,6 +145,7 @@ export function createTrafficMetrics(registry: Registry, maxSeries = MAX_TRAFFIC
     const labels = trafficLabels(key, flags);
     if (registry.seriesCount < maxSeries || family.series.has(labels.text)) return labels;
     count(overflow, NO_LABELS);
+    full();
     return trafficLabels({ ...key, source: UNKNOWN_PEER, destination: UNKNOWN_PEER, service: undefined }, flags);
   }
 
@@ -206,7 +212,8 @@ function trafficLabels(key: TrafficKey, flags: ResponseFlags): LabelSet {
   return { text, owners };
 }
 
-function peerText(side: "source" | "destination", peer: TrafficPeer): string {
+/** One side of the traffic labels, as both sides of every metric with them begin. */
+export function peerText(side: "source" | "destination", peer: TrafficPeer): string {
   return `${side}_workload="${orUnknown(peer.workload)}",` +
     `${side}_canonical_service="${orUnknown(peer.canonicalService)}",` +
     `${side}_canonical_revision="${orUnknown(peer.canonicalRevision)}",` +

@@ -43,7 +43,7 @@ describe("resolve: other networks", () => {
       vip("unknown", "10.1.1.5"),
       vip("no-gateway", "10.1.1.6"),
       vip("no-names", "10.1.1.7", { subjectAltNames: [] }),
-      service("far-waypoint", ["n2/10.9.2.1"], { ports: { 15008: 15008 } }),
+      service("far-waypoint", ["n2/10.9.2.1"], { ports: { 15008: 15008 }, subjectAltNames: ["spiffe://x/ns/w/sa/w"] }),
       vip("guarded", "10.1.1.8", { waypoint: gateway("default/far-waypoint.default.svc") }),
       vip("both", "10.1.1.9", {
         loadBalancer: { mode: "Failover", routingPreferences: ["Network"], healthPolicy: "OnlyHealthy" },
@@ -100,6 +100,19 @@ describe("resolve: other networks", () => {
       "spiffe://cluster.local/ns/default/sa/gw",
     ]);
     assert.deepEqual(outbound.innerIdentities, sans);
+  });
+
+  test("resolve: behind the gateway to a waypoint of another network the waypoint's service is expected", () => {
+    const far = pod("w", [], { network: "n2", networkGateway: gateway("n2/10.9.0.1"), ...endpointOf("far-waypoint") });
+    const guarded = { ...one, subjectAltNames: sans, waypoint: gateway("default/far-waypoint.default.svc") };
+    const names = ["spiffe://x/ns/w/sa/w"];
+    const waypoint = service("far-waypoint", ["n2/10.9.2.1"], { ports: { 15008: 15008 }, subjectAltNames: names });
+    const outbound = resolveOutbound(mesh([gw, far], [guarded, waypoint]), request("10.1.0.1:80"), () => 0);
+    assert.ok(outbound.kind === "doubleHbone");
+    assert.deepEqual(outbound.innerIdentities, names);
+    assert.equal(outbound.authority, "one.default.svc:80", "asked for what the client asked for");
+    const nameless = { ...waypoint, subjectAltNames: [] };
+    assert.equal(decide(mesh([gw, far], [guarded, nameless]), request("10.1.0.1:80")), "refused no_far_identity");
   });
 });
 

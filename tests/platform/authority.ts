@@ -26,6 +26,18 @@ export interface LeafOptions {
   readonly rawNames?: Uint8Array<ArrayBuffer>;
 }
 
+export interface CrlOptions {
+  /** Relative to now; default an hour ago to in an hour. */
+  readonly thisUpdateMs?: number;
+  readonly nextUpdateMs?: number;
+  /** Further extensions, as DER by object id; all critical. */
+  readonly extensions?: Readonly<Record<string, Uint8Array<ArrayBuffer>>>;
+  /** Signed by another's key, under this one's name. */
+  readonly signer?: TestAuthority;
+  /** Default true, as RFC 5280 asks. */
+  readonly keyIdentifier?: boolean;
+}
+
 /** A pair of PEM texts. */
 export interface KeyAndChain {
   readonly privateKey: string;
@@ -66,9 +78,17 @@ export class TestAuthority {
       notAfter: new Date(Date.now() + HOUR_MS),
       keys,
       signingAlgorithm: ALGORITHM,
-      extensions: CA_EXTENSIONS,
+      extensions: [...CA_EXTENSIONS, await x509.SubjectKeyIdentifierExtension.create(keys.publicKey)],
     });
     return new TestAuthority(certificate, keys.privateKey, []);
+  }
+
+  /** A root that exists already: certificate and PKCS#8 key in PEM. */
+  static async load(certificatePem: string, keyPem: string): Promise<TestAuthority> {
+    const key = await crypto.subtle.importKey("pkcs8", x509.PemConverter.decodeFirst(keyPem), ALGORITHM, true, [
+      "sign",
+    ]);
+    return new TestAuthority(new x509.X509Certificate(certificatePem), key, []);
   }
 
   get pem(): string {
@@ -77,7 +97,10 @@ export class TestAuthority {
 
   async intermediate(name = "intermediate"): Promise<TestAuthority> {
     const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
-    const certificate = await this.#sign(keys.publicKey, `CN=${name}`, {}, CA_EXTENSIONS);
+    const certificate = await this.#sign(keys.publicKey, `CN=${name}`, {}, [
+      ...CA_EXTENSIONS,
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ]);
     return new TestAuthority(certificate, keys.privateKey, [certificate.toString("pem"), ...this.#path]);
   }
 
@@ -104,12 +127,35 @@ export class TestAuthority {
     };
   }
 
+  /** A revocation list of this authority in PEM, with the first certificate of each PEM text on it. */
+  async crl(revoked: readonly string[], options: CrlOptions = {}): Promise<string> {
+    const signer = options.signer ?? this;
+    const crl = await x509.X509CrlGenerator.create({
+      issuer: this.#certificate.subject,
+      thisUpdate: new Date(Date.now() + (options.thisUpdateMs ?? -HOUR_MS)),
+      nextUpdate: new Date(Date.now() + (options.nextUpdateMs ?? HOUR_MS)),
+      signingKey: signer.#key,
+      signingAlgorithm: ALGORITHM,
+      entries: revoked.map((pem) => ({
+        serialNumber: new x509.X509Certificate(pem).serialNumber,
+        revocationDate: new Date(Date.now() - HOUR_MS),
+      })),
+      extensions: [
+        ...(options.keyIdentifier === false
+          ? []
+          : [await x509.AuthorityKeyIdentifierExtension.create(await signer.#certificate.publicKey.export())]),
+        ...Object.entries(options.extensions ?? {}).map(([oid, der]) => new x509.Extension(oid, true, der)),
+      ],
+    });
+    return `${x509.PemConverter.encode(crl.rawData, "X509 CRL").trimEnd()}\n`;
+  }
+
   /** A leaf that trusts `roots`, by default this authority alone. */
   async material(options: LeafOptions = {}, roots: readonly string[] = [this.pem]): Promise<TlsMaterial> {
     return { ...await this.leaf(options), roots };
   }
 
-  #sign(
+  async #sign(
     publicKey: CryptoKey,
     subject: string,
     options: LeafOptions,
@@ -124,7 +170,11 @@ export class TestAuthority {
       publicKey,
       signingKey: this.#key,
       signingAlgorithm: ALGORITHM,
-      extensions,
+      // As Go's library adds it, and so istiod: two roots of one name are told apart by it.
+      extensions: [
+        ...extensions,
+        await x509.AuthorityKeyIdentifierExtension.create(await this.#certificate.publicKey.export()),
+      ],
     });
   }
 }

@@ -76,7 +76,7 @@ describe("tls_context: who is let in", () => {
   });
 
   test("tls_context: a client without a certificate is refused", () => {
-    const pair = handshake(new TlsContext("client", good, "nothing"), new TlsContext("server", good));
+    const pair = handshake(new TlsContext("client", good, { presents: "nothing" }), new TlsContext("server", good));
     assert.notEqual(pair.serverOutcome, 1);
     assert.match(pair.server.failure, /peer did not return a certificate/);
     pair.close();

@@ -251,6 +251,7 @@ export class Session<U> {
   /** Refuses a stream that the owner never saw, or that is long closed. */
   refuse(streamId: number, code: number, fault: string): void {
     this.lastFault = fault;
+    this.handlers.refused?.(code, fault);
     this.replyReset(streamId, code);
     if (this.failed || !this.chargeReset()) return;
     this.closed.add(streamId, Closed.RESET_BY_US);

@@ -62,6 +62,8 @@ export interface Http2Handlers<U> {
   writable(stream: Http2Stream<U>): void;
   /** The stream was cut short by the peer, or by this end because of what the peer did. `closed` follows. */
   reset(stream: Http2Stream<U>, code: number, byPeer: boolean): void;
+  /** A stream was refused that the owner never saw, or that is long closed. `code` as it is told to the peer. */
+  refused?(code: number, fault: string): void;
   /** Exactly once per stream that `headers` or `openStream` made known: no more events, the object is dead. */
   closed(stream: Http2Stream<U>): void;
   /** The peer is leaving. Own streams above `lastStreamId` are reset with REFUSED_STREAM (safe to retry) right after. */

@@ -10,7 +10,10 @@ import { TlsSession } from "../platform/tls_session.ts";
 import { type ConnectHandler, Connector } from "../net/connector.ts";
 import type { IoContext } from "../net/io_context.ts";
 import { Timer, type TimerTarget } from "../net/reactor.ts";
+import { ErrorCode } from "../protocol/http2/mod.ts";
+import type { ConnectFailure } from "./connect_stream.ts";
 import { type HandshakeFailure, HboneConnection, type HboneOwner } from "./connection.ts";
+import { SocketLink } from "./link.ts";
 import type { HboneSettings } from "./settings.ts";
 
 /** What a new connection to a destination needs. */
@@ -28,7 +31,13 @@ export interface DialPlan {
 export type DialFailure =
   | { readonly stage: "connect"; readonly code: number }
   | HandshakeFailure
-  | { readonly stage: "closed"; readonly message: string };
+  | { readonly stage: "closed"; readonly message: string }
+  /** Double HBONE: there is no way through the gateway; what is behind it did not prove who it is, or broke off. */
+  | { readonly stage: "gateway"; readonly failure: ConnectFailure }
+  | {
+    readonly stage: "inner";
+    readonly failure: HandshakeFailure | { readonly stage: "closed"; readonly message: string };
+  };
 
 /** Somebody who wants a stream. Called once, perhaps from within `acquire`. */
 export interface TunnelWaiter {
@@ -44,6 +53,10 @@ export interface PoolOptions {
   /** A connection without a stream for this long is closed. */
   readonly unusedReleaseMs: number;
   readonly connectTimeoutMs: number;
+  /** A tunnel was ended because of what its server sent: a protocol error, or a limit that it reached. */
+  readonly tunnelFailed?: (plan: DialPlan, code: number, reason: string) => void;
+  /** A handshake failed; once for each, however many wait for it. */
+  readonly refused?: (failure: HandshakeFailure) => void;
 }
 
 class Destination {
@@ -104,12 +117,22 @@ class Dial implements ConnectHandler {
     }
     const tunnel = new PooledTunnel(this.pool, this.destination, this.plan);
     this.#tunnel = tunnel;
-    tunnel.connection = new HboneConnection(this.pool.io, fd, session, this.pool.options.settings, tunnel);
+    tunnel.connection = new HboneConnection(
+      this.pool.io,
+      new SocketLink(this.pool.io.reactor, fd, session),
+      this.pool.options.settings,
+      tunnel,
+    );
   }
 
   connectFailed(code: number): void {
     this.#connector = undefined;
     this.pool.dialFailed(this, { stage: "connect", code });
+  }
+
+  /** The connection that is shaking hands. */
+  get connection(): HboneConnection | undefined {
+    return this.#tunnel?.connection;
   }
 
   cancel(): void {
@@ -137,6 +160,26 @@ export class HbonePool implements TimerTarget {
       size += destination.tunnels.length + (destination.dial === undefined ? 0 : 1);
     }
     return size;
+  }
+
+  /** Every connection, those that shake hands included. */
+  connections(): HboneConnection[] {
+    const all: HboneConnection[] = [];
+    for (const { tunnels, dial } of this.#destinations.values()) {
+      for (const { connection } of tunnels) all.push(connection);
+      if (dial?.connection !== undefined) all.push(dial.connection);
+    }
+    return all;
+  }
+
+  /** Bytes wait to be sent on some connection, perhaps the last ones of streams that have ended. */
+  get unsent(): boolean {
+    for (const destination of this.#destinations.values()) {
+      for (const { connection } of destination.tunnels) {
+        if (connection.h2.output.end > connection.h2.output.start) return true;
+      }
+    }
+    return false;
   }
 
   /**
@@ -207,11 +250,14 @@ export class HbonePool implements TimerTarget {
     const destination = tunnel.destination;
     const index = destination.tunnels.indexOf(tunnel);
     if (index === -1) {
+      if (failure !== undefined) this.options.refused?.(failure);
       if (destination.dial !== undefined) {
         this.dialFailed(destination.dial, failure ?? { stage: "closed", message: reason });
       }
       return;
     }
+    const code = tunnel.connection.h2.failedWith;
+    if (code > ErrorCode.NO_ERROR) this.options.tunnelFailed?.(tunnel.plan, code, reason);
     destination.tunnels.splice(index, 1);
     if (destination.waiters.length > 0) this.#serve(destination, tunnel.plan);
     else this.#forgetIfEmpty(destination);

@@ -30,7 +30,7 @@ export function runTlsSelfTest(material: SelfTestMaterial, policy: SelfTestPolic
   const good = handshake(new TlsContext("client", client), new TlsContext("server", server));
   if (good.failure !== undefined) throw selfTestError(`a valid pair of peers could not connect: ${good.failure}`);
   expectRefusal(
-    handshake(new TlsContext("client", client, "nothing"), new TlsContext("server", server)),
+    handshake(new TlsContext("client", client, { presents: "nothing" }), new TlsContext("server", server)),
     "a client without a certificate",
   );
   expectRefusal(

@@ -6,6 +6,7 @@ import { TlsSession } from "../platform/tls_session.ts";
 import type { IoContext } from "../net/io_context.ts";
 import { ErrorCode, type Fields } from "../protocol/http2/mod.ts";
 import { type HandshakeFailure, HboneConnection, type HboneOwner, type TunnelStream } from "./connection.ts";
+import { SocketLink } from "./link.ts";
 import type { HboneSettings } from "./settings.ts";
 
 export interface HboneServerOwner {
@@ -13,6 +14,8 @@ export interface HboneServerOwner {
   admit(peerUris: readonly string[]): { readonly identity: string } | { readonly refusal: string };
   /** A new stream of a client; set `stream.user`. */
   request(tunnel: ServerTunnel, stream: TunnelStream, fields: Fields, endStream: boolean): void;
+  /** A stream was refused before anybody saw it. */
+  streamRefused?(tunnel: ServerTunnel, code: number, fault: string): void;
   /** A tunnel was ended because of what its client sent: a protocol error, or a limit that it reached. */
   tunnelFailed?(tunnel: ServerTunnel, reason: string): void;
   /** A connection never got past its handshake. */
@@ -43,6 +46,10 @@ export class ServerTunnel implements HboneOwner {
   }
 
   available(): void {}
+
+  refused(_connection: HboneConnection, code: number, fault: string): void {
+    this.server.owner.streamRefused?.(this, code, fault);
+  }
 
   closed(connection: HboneConnection, reason: string, failure: HandshakeFailure | undefined): void {
     this.server.tunnels.delete(this);
@@ -84,7 +91,12 @@ export class HboneServer {
     }
     const tunnel = new ServerTunnel(this, peer, local);
     this.tunnels.add(tunnel);
-    tunnel.connection = new HboneConnection(this.#io, fd, session, this.#settings, tunnel);
+    tunnel.connection = new HboneConnection(
+      this.#io,
+      new SocketLink(this.#io.reactor, fd, session),
+      this.#settings,
+      tunnel,
+    );
   }
 
   /** Graceful: no new streams, open ones finish. A handshake under way ends first (`established`), or in its timeout. */

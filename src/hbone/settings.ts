@@ -45,3 +45,11 @@ export function createHboneSettings(role: "client" | "server", tuning: HboneTuni
     handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
   };
 }
+
+/** Output of one inner tunnel of double HBONE, which carries one connection: the tunnel around it has its own. */
+const NESTED_OUTPUT_BYTES = 256 * 1024;
+
+/** For a client's tunnel inside another tunnel: the same windows, less memory for what waits to be sent. */
+export function nestedSettings(settings: HboneSettings): HboneSettings {
+  return { ...settings, http2: { ...settings.http2, maxOutputBytes: NESTED_OUTPUT_BYTES } };
+}

@@ -19,7 +19,13 @@ const FRAME_HEADER_BYTES = 9;
 /** How a relay ended. "complete" includes a reset by either application, which is an application's right. */
 export type RelayEnd =
   | { readonly kind: "complete" }
-  | { readonly kind: "reset"; readonly side: "application" | "tunnel"; readonly detail: string };
+  | {
+    readonly kind: "reset";
+    readonly side: "application" | "tunnel";
+    readonly detail: string;
+    /** A certificate of the tunnel was revoked. */
+    readonly revoked?: boolean;
+  };
 
 export interface RelayOwner {
   /** Both directions are over and both ends are released. Called once. */
@@ -111,9 +117,14 @@ export class TunnelRelay implements TcpSink, TunnelUser {
 
   reset(_stream: TunnelStream, code: number, byPeer: boolean): void {
     this.#streamClosed = true;
-    const detail = byPeer && (code === ErrorCode.NO_ERROR || code === ErrorCode.CANCEL)
-      ? ""
-      : `tunnel stream reset with code ${code}`;
+    const { h2, failure } = this.#tunnel;
+    if (failure?.stage === "revoked") {
+      return this.#end({ kind: "reset", side: "tunnel", detail: failure.message, revoked: true });
+    }
+    // An application's reset travels as CANCEL; a tunnel that is lost takes all its streams with it, by nobody's wish.
+    let detail = `tunnel stream reset with code ${code}`;
+    if (h2.failedWith !== -1) detail = `the tunnel was lost: ${h2.lastFault}`;
+    else if (byPeer && (code === ErrorCode.NO_ERROR || code === ErrorCode.CANCEL)) detail = "";
     this.#end({ kind: "reset", side: "tunnel", detail });
   }
 

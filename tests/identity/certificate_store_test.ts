@@ -1,81 +1,6 @@
 import assert from "node:assert/strict";
-import { before, describe, test } from "node:test";
-import { createLocalCa, type LocalCa } from "../../src/control/local/ca.ts";
-import { type Authority, CertificateStore } from "../../src/identity/certificate_store.ts";
-import type { TlsMaterial } from "../../src/platform/tls_context.ts";
-import { VirtualTime } from "../ztunnel/virtual_time.ts";
-
-const ID = "spiffe://cluster.local/ns/default/sa/web";
-const DAY_MS = 24 * 3_600_000;
-/** The CA backdates by two minutes. */
-const BACKDATE_MS = 120_000;
-const START_MS = Date.UTC(2026, 0, 1);
-
-let time = new VirtualTime(START_MS);
-let ca: LocalCa;
-
-before(async () => {
-  ca = await createLocalCa({ now: () => time.nowMs });
-});
-
-type Answer = Awaited<ReturnType<Authority["requestCertificate"]>>;
-
-/** A store under virtual time, with an authority whose mood the test decides. */
-class Bench {
-  readonly store: CertificateStore;
-  readonly requests: string[] = [];
-  readonly changes: { readonly identity: string; readonly material: TlsMaterial }[] = [];
-  readonly failures: { readonly identity: string; readonly error: string; readonly retryMs: number }[] = [];
-  readonly time: VirtualTime;
-  random = 0.5;
-  answer: (identity: string, csr: string) => Promise<Answer> = (identity, csr) => ca.sign(identity, csr);
-  #wanted: (() => void) | undefined;
-
-  constructor() {
-    this.time = time = new VirtualTime(START_MS);
-    this.store = new CertificateStore({
-      authority: {
-        requestCertificate: (identity, csr) => {
-          this.requests.push(identity);
-          this.#notify();
-          return this.answer(identity, csr);
-        },
-      },
-      nowMs: () => this.time.nowMs,
-      schedule: this.time.schedule,
-      changed: (identity, material) => {
-        this.changes.push({ identity, material });
-        this.#notify();
-      },
-      failed: (identity, error, retryMs) => {
-        this.failures.push({ identity, error, retryMs });
-        this.#notify();
-      },
-      random: () => this.random,
-    });
-  }
-
-  /** Resolves when the condition holds, which is looked at whenever the store does something. */
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      await new Promise<void>((resolve) => {
-        this.#wanted = resolve;
-      });
-    }
-    // What follows from the event, up to the store's next timer, happens before the test goes on.
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-
-  refuse(reason: string): void {
-    this.answer = () => Promise.reject(new Error(reason));
-  }
-
-  #notify(): void {
-    const wanted = this.#wanted;
-    this.#wanted = undefined;
-    wanted?.();
-  }
-}
+import { describe, test } from "node:test";
+import { type Answer, BACKDATE_MS, Bench, ca, createCa, DAY_MS, ID, START_MS } from "./bench.ts";
 
 describe("certificate_store: fetching", () => {
   test("certificate_store: fetches once for all users of an identity", async () => {
@@ -187,6 +112,7 @@ describe("certificate_store: answers that are no good", () => {
     assert.equal(bench.failures.length, 0);
     bench.time.advance(1);
     await assert.rejects(acquired, /cannot get a certificate for .*: the CA did not answer within 10 s/);
+    assert.equal(bench.failures[0].timedOut, true);
   });
 
   test("certificate_store: an answer in time leaves no timeout behind", async () => {
@@ -243,8 +169,12 @@ describe("certificate_store: renewal", () => {
     }
     assert.ok(bench.time.nowMs >= START_MS + DAY_MS);
     assert.ok(bench.time.nowMs < START_MS + DAY_MS + 200_000, "the end of the life is not slept through");
-    await assert.rejects(bench.store.acquire(ID), /the CA is down/);
+    const asked = bench.requests.length;
+    await assert.rejects(bench.store.acquire(ID), /the CA is down \(asked again in [0-9]+ s\)$/);
+    assert.equal(bench.requests.length, asked, "a CA that is down is left alone, whoever wants something");
     bench.answer = (identity, csr) => ca.sign(identity, csr);
+    bench.time.advanceToNext();
+    await bench.until(() => bench.changes.length === 2);
     await bench.store.acquire(ID);
     assert.equal(bench.store.list()[0].state.kind, "available");
   });
@@ -282,16 +212,16 @@ describe("certificate_store: renewal", () => {
 
   test("certificate_store: a certificate past half of its life at birth is not renewed in a hot loop", async () => {
     const bench = new Bench();
-    const old = await createLocalCa({ now: () => time.nowMs, leafTtlMs: 60_000 });
+    const old = await createCa(60_000);
     bench.answer = (identity, csr) => old.sign(identity, csr);
     await bench.store.acquire(ID); // Two minutes back, one ahead.
     await bench.until(() => true);
-    assert.equal(bench.time.nextInMs(), 1_000);
+    assert.equal(bench.time.nextInMs(), 30_000, "half of what is left");
   });
 
   test("certificate_store: a life of many years is renewed early rather than at once", async () => {
     const bench = new Bench();
-    const long = await createLocalCa({ now: () => time.nowMs, leafTtlMs: 3_000 * DAY_MS });
+    const long = await createCa(3_000 * DAY_MS);
     bench.answer = (identity, csr) => long.sign(identity, csr);
     await bench.store.acquire(ID);
     await bench.until(() => true);
@@ -327,9 +257,9 @@ describe("certificate_store: release", () => {
       const acquired = bench.store.acquire(ID);
       await bench.until(() => bench.requests.length === 1);
       bench.store.release(ID);
+      await assert.rejects(acquired, /nobody wants it any more/);
       answer();
-      await acquired.catch(() => {});
-      await bench.until(() => true);
+      while (bench.time.pending > 0) await new Promise((resolve) => setImmediate(resolve));
       assert.deepEqual(bench.changes, []);
       assert.deepEqual(bench.failures, []);
       assert.deepEqual(bench.store.list(), []);

@@ -87,7 +87,7 @@ async function checkRequest(identity: string, csrPem: string): Promise<PublicKey
   return request.publicKey;
 }
 
-function signLeaf(
+async function signLeaf(
   issuer: Issuer,
   identity: string,
   publicKey: PublicKey,
@@ -97,7 +97,7 @@ function signLeaf(
   // An expired certificate still has to begin before it ends.
   const notAfter = nowMs + ttlMs;
   const notBefore = Math.min(nowMs, notAfter) - BACKDATE_MS;
-  return x509.X509CertificateGenerator.create({
+  return await x509.X509CertificateGenerator.create({
     serialNumber: randomSerial(),
     issuer: issuer.certificate.subject,
     notBefore: new Date(notBefore),
@@ -111,6 +111,8 @@ function signLeaf(
       new x509.ExtendedKeyUsageExtension([EXTENDED_KEY_USAGE.serverAuth, EXTENDED_KEY_USAGE.clientAuth]),
       // The subject is empty, so the name must be critical (RFC 5280 section 4.2.1.6).
       new x509.SubjectAlternativeNameExtension([{ type: "url", value: identity }], true),
+      // All roots here have one name: after a change this tells whose leaf it is.
+      await x509.AuthorityKeyIdentifierExtension.create(await issuer.certificate.publicKey.export()),
     ],
   });
 }

@@ -86,7 +86,9 @@ function expandService(
   const name = reader.name(fields, "name", path);
   const namespace = reader.name(fields, "namespace", path, "default");
   const hostname = typeof fields.hostname === "string" ? fields.hostname : `${name}.${namespace}.svc.cluster.local`;
-  const vips = reader.textOrTexts(fields, "vips", path) ??
+  // An empty list is a headless service: its name stands for its pods.
+  const headless = Array.isArray(fields.vips) && fields.vips.length === 0;
+  const vips = headless ? [] : reader.textOrTexts(fields, "vips", path) ??
     book.allocate("service", `${namespace}/${hostname}`, ["ipv4", "ipv6"], taken);
   const { selector, ...rest } = fields;
   return {

@@ -17,6 +17,10 @@ export interface SpawnOptions {
   readonly logFile: string;
   /** Gives `stdout` as a pipe. */
   readonly readOutput?: boolean;
+  /** Gives `stdin` as a pipe. */
+  readonly writeInput?: boolean;
+  /** On whichever core is free. */
+  readonly unpinned?: boolean;
   readonly cwd?: string;
 }
 
@@ -37,9 +41,12 @@ const NICENESS = -15;
 const GRACE_MS = 2000;
 
 /** The program and arguments that run `command` where `options` say. */
-export function wrapCommand(command: readonly string[], options: Pick<SpawnOptions, "core" | "netnsPid">): string[] {
+export function wrapCommand(
+  command: readonly string[],
+  options: Pick<SpawnOptions, "core" | "netnsPid" | "unpinned">,
+): string[] {
   const namespace = options.netnsPid === undefined ? [] : ["nsenter", `--net=/proc/${options.netnsPid}/ns/net`, "--"];
-  const pinned = ["taskset", "-c", String(options.core), ...command];
+  const pinned = options.unpinned === true ? command : ["taskset", "-c", String(options.core), ...command];
   return [...namespace, "setpriv", "--pdeathsig", "KILL", "--", ...pinned];
 }
 
@@ -47,7 +54,7 @@ export function startChild(command: readonly string[], options: SpawnOptions): C
   const [program, ...args] = wrapCommand(command, options);
   const log = openSync(options.logFile, "a");
   const child = spawn(program, args, {
-    stdio: ["ignore", options.readOutput === true ? "pipe" : log, log],
+    stdio: [options.writeInput === true ? "pipe" : "ignore", options.readOutput === true ? "pipe" : log, log],
     env: { ...process.env, ...options.env },
     cwd: options.cwd,
     // A session of its own, because the kernel weighs sessions against each other (sched(7), autogroup).

@@ -5,6 +5,7 @@
 import type { RootSource, ZtunnelConfig } from "../cli/config.ts";
 import type { MeshDump } from "../mesh/config_dump.ts";
 import type { BuildInfo } from "../telemetry/build_info.ts";
+import type { LazyMeshDump } from "./mesh_dump.ts";
 
 export interface CertificateInfo {
   readonly pem: string;
@@ -55,8 +56,8 @@ export interface PodState {
 }
 
 export interface ConfigDumpInput {
-  /** Sorted already. */
-  readonly mesh: MeshDump;
+  /** Sorted already, or sorted as it is written. */
+  readonly mesh: MeshDump | LazyMeshDump;
   /** What was given by file; also part of `mesh`. */
   readonly staticConfig: Pick<MeshDump, "workloads" | "services" | "policies">;
   readonly config: ZtunnelConfig;
@@ -64,9 +65,21 @@ export interface ConfigDumpInput {
   /** By pod UID. */
   readonly pods: ReadonlyMap<string, PodState>;
   readonly build: BuildInfo;
+  /** Where names that are no mesh names are asked for; undefined: unknown. */
+  readonly resolver?: ResolverConfig;
 }
 
-/** A plain object for `JSON.stringify`; certificates and pods are sorted, so that two dumps can be compared. */
+/** What the DNS proxy forwards to. */
+export interface ResolverConfig {
+  readonly search: readonly string[];
+  /** `ip:port`. */
+  readonly nameServers: readonly string[];
+  readonly ndots: number;
+  readonly attempts: number;
+  readonly timeoutMs: number;
+}
+
+/** An object for `JSON.stringify` or, with a lazy mesh, `jsonPieces`; certificates and pods are sorted, so that two dumps can be compared. */
 export function composeConfigDump(input: ConfigDumpInput): Record<string, unknown> {
   const { mesh, staticConfig, config, certificates, pods, build } = input;
   return {
@@ -85,7 +98,7 @@ export function composeConfigDump(input: ConfigDumpInput): Record<string, unknow
       istioVersion: config.istioVersion ?? "unknown",
       cryptoProvider: "openssl",
     },
-    config: dumpConfig(config),
+    config: dumpConfig(config, input.resolver),
     certificates: sorted(certificates, (entry) => entry.identity).map(dumpCertificate),
     ...(config.proxyMode === "shared"
       ? { workloadState: Object.fromEntries(sorted([...pods], ([uid]) => uid).map(([uid, pod]) => [uid, pod])) }
@@ -136,7 +149,7 @@ const INBOUND_PLAINTEXT_PORT = 15006;
 const INBOUND_HBONE_PORT = 15008;
 const SOCKS5_PORT = 15080;
 
-function dumpConfig(config: ZtunnelConfig): Record<string, unknown> {
+function dumpConfig(config: ZtunnelConfig, resolver: ResolverConfig | undefined): Record<string, unknown> {
   const any = config.ipv6Enabled ? "[::]" : "0.0.0.0";
   return {
     proxy: config.proxyEnabled,
@@ -182,6 +195,16 @@ function dumpConfig(config: ZtunnelConfig): Record<string, unknown> {
     numWorkerThreads: config.workers,
     requireOriginalSource: config.requireOriginalSource ?? null,
     proxyArgs: config.proxyArgs,
+    dnsResolverCfg: {
+      domain: null,
+      search: resolver?.search ?? [],
+      name_servers: (resolver?.nameServers ?? []).map((server) => ({ socket_addr: server })),
+    },
+    dnsResolverOpts: resolver === undefined ? {} : {
+      ndots: resolver.ndots,
+      attempts: resolver.attempts,
+      timeout: dumpDuration(resolver.timeoutMs),
+    },
     inpodUds: config.inpodSocketPath,
     inpodPortReuse: config.inpodPortReuse,
     packetMark: config.packetMark ?? null,

@@ -3,12 +3,13 @@ import type { Context, Hono } from "hono";
 import { createApp } from "./app.ts";
 import { compress } from "./compression.ts";
 import { chooseCoding, namesMediaType } from "./negotiation.ts";
+import { ADMIN_SLICES, inSlices, streamText } from "./slices.ts";
 
 const OPENMETRICS = "application/openmetrics-text";
 
 export interface MetricsSource {
-  /** The exposition as of now: asks the workers for theirs first. */
-  render(): Promise<string>;
+  /** The exposition as of now, in pieces: asks the workers for theirs first. */
+  render(): Promise<Iterable<string>>;
 }
 
 export function createMetricsApp(source: MetricsSource): Hono {
@@ -17,14 +18,17 @@ export function createMetricsApp(source: MetricsSource): Hono {
     const contentType = namesMediaType(c.req.header("accept") ?? "", OPENMETRICS)
       ? `${OPENMETRICS};charset=utf-8;version=1.0.0`
       : "text/plain; charset=utf-8";
-    const body = new TextEncoder().encode(await source.render());
+    const chunks = inSlices(await source.render(), ADMIN_SLICES);
     const headers: Record<string, string> = {
       "content-type": contentType,
       vary: "accept-encoding",
     };
     const coding = chooseCoding(c.req.header("accept-encoding") ?? "");
-    if (coding === undefined) return new Response(body, { headers });
+    if (coding === undefined) return new Response(streamText(chunks), { headers });
     headers["content-encoding"] = coding;
+    const parts: string[] = [];
+    for await (const chunk of chunks) parts.push(chunk);
+    const body = new TextEncoder().encode(parts.join(""));
     return new Response(new Uint8Array(await compress(body, coding)), { headers });
   };
   app.all("/metrics", handler);

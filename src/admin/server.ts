@@ -34,9 +34,10 @@ export interface HttpServer {
 
 /**
  * @param host an address, `::` for every one of both families.
+ * @param full a connection was closed because there are too many.
  * @throws Error with `code` when the address cannot be bound.
  */
-export function listen(host: string, port: number, app: App): Promise<HttpServer> {
+export function listen(host: string, port: number, app: App, full: () => void = () => {}): Promise<HttpServer> {
   const sockets = new Set<Socket>();
   const server = createServer({
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -49,8 +50,11 @@ export function listen(host: string, port: number, app: App): Promise<HttpServer
     answer(app, request, response, () => closing);
   });
   let closing = false;
-  server.maxConnections = MAX_CONNECTIONS;
   server.on("connection", (socket: Socket) => {
+    if (sockets.size >= MAX_CONNECTIONS) {
+      socket.destroy();
+      return full();
+    }
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
     // Resets are the client's affair.
@@ -108,13 +112,64 @@ async function answer(
   } catch (error) {
     response = new Response(`${error instanceof Error ? error.message : String(error)}\n`, { status: 500 });
   }
-  const body = new Uint8Array(await response.arrayBuffer());
   const headers: Record<string, string> = {};
   response.headers.forEach((value, name) => headers[name] = value);
-  headers["content-length"] = String(body.length);
   if (closing()) headers["connection"] = "close";
+  try {
+    await send(response, headers, incoming.method === "HEAD", outgoing);
+  } catch (error) {
+    // Once the status is sent, only a connection that breaks off says that this is not all.
+    if (outgoing.headersSent) return void outgoing.destroy();
+    const text = `${error instanceof Error ? error.message : String(error)}\n`;
+    outgoing.writeHead(500, { "content-type": "text/plain; charset=utf-8" });
+    outgoing.end(text);
+  }
+}
+
+/** A body of one piece has its length; a longer one is sent as fast as it is read. */
+async function send(
+  response: Response,
+  headers: Record<string, string>,
+  headOnly: boolean,
+  outgoing: ServerResponse,
+): Promise<void> {
+  const reader = response.body?.getReader();
+  const read = async () => (await reader?.read())?.value;
+  const first = await read();
+  let piece = first === undefined ? undefined : await read();
+  if (piece === undefined) headers["content-length"] = String(first?.length ?? 0);
   outgoing.writeHead(response.status, headers);
-  outgoing.end(incoming.method === "HEAD" ? undefined : body);
+  if (headOnly) {
+    await reader?.cancel();
+    outgoing.end();
+    return;
+  }
+  if (first !== undefined) outgoing.write(first);
+  for (; piece !== undefined; piece = await read()) {
+    if (!outgoing.write(piece)) await drained(outgoing);
+    if (outgoing.destroyed) {
+      await reader?.cancel();
+      return;
+    }
+  }
+  outgoing.end();
+}
+
+/** How long a client may take none of an answer before it is given up; the answer holds memory meanwhile. */
+const STALLED_READER_MS = 30_000;
+
+function drained(outgoing: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const stalled = setTimeout(() => outgoing.destroy(), STALLED_READER_MS);
+    const done = () => {
+      clearTimeout(stalled);
+      outgoing.off("drain", done);
+      outgoing.off("close", done);
+      resolve();
+    };
+    outgoing.on("drain", done);
+    outgoing.on("close", done);
+  });
 }
 
 /** The host does not matter to the apps; a request line may carry a whole URL or odd text. */

@@ -15,7 +15,7 @@ export type Command =
     readonly tolerateUnknown: boolean;
   }
   /** A small program of its own, with its own arguments. */
-  | { readonly kind: "tool"; readonly tool: "echo" | "local exec"; readonly rest: readonly string[] }
+  | { readonly kind: "tool"; readonly tool: "echo" | "local exec" | "explain"; readonly rest: readonly string[] }
   | { readonly kind: "version" }
   | { readonly kind: "help" }
   /** Nothing was asked for. */
@@ -32,7 +32,7 @@ export interface Invocation {
 /** Roles as a person names them. */
 export const ROLE_NAMES = ["ztunnel", "cni", "waypoint", "local"] as const satisfies readonly RoleName[];
 
-const COMMANDS = [...ROLE_NAMES, "proxy", "install-cni", "echo", "version", "help"];
+const COMMANDS = [...ROLE_NAMES, "proxy", "install-cni", "echo", "explain", "version", "help"];
 
 /** @throws UsageError */
 export function selectCommand({ argv, programName, cniCommand }: Invocation): Command {
@@ -50,12 +50,15 @@ export function selectCommand({ argv, programName, cniCommand }: Invocation): Co
     case "--help":
     case "-h":
     case "help":
+      if (rest[0] === "explain") return { kind: "tool", tool: "explain", rest: ["--help"] };
       return rest[0] !== undefined && isRole(rest[0]) ? role(rest[0], ["--help"]) : { kind: "help" };
     case "version":
     case "--version":
       return { kind: "version" };
     case "echo":
       return { kind: "tool", tool: "echo", rest };
+    case "explain":
+      return { kind: "tool", tool: "explain", rest };
     case "local":
       return rest[0] === "exec" ? { kind: "tool", tool: "local exec", rest: rest.slice(1) } : role("local", rest);
     case "install-cni":

@@ -92,6 +92,8 @@ export interface ZtunnelConfig {
 
   /** SO_MARK of outgoing sockets; undefined: none. */
   readonly packetMark: number | undefined;
+  /** Who says which pods there are: the node agent, `ambit local`, or nobody (dedicated mode). */
+  readonly podSource: "agent" | "local" | "none";
   /** Unix seqpacket socket of the node agent (`INPOD_UDS`). */
   readonly inpodSocketPath: string;
   readonly inpodPortReuse: boolean;
@@ -134,6 +136,8 @@ export interface ZtunnelConfig {
   readonly dnsProxyEnabled: boolean;
   /** Per pod; `localhost:N` binds both loopbacks. */
   readonly dnsProxyAddress: string;
+  /** Of the mesh's own answers (`AMBIT_DNS_TTL`). */
+  readonly dnsTtlSeconds: number;
 
   /** Node metadata: ProxyConfig's `proxyMetadata` with every `ISTIO_META_*` over it, prefix removed. */
   readonly proxyMetadata: Readonly<Record<string, string>>;
@@ -154,6 +158,8 @@ export interface LocalConfig {
   readonly stateDir: string | undefined;
   /** Data-plane workers of each node's ztunnel. */
   readonly workers: number;
+  /** The DNS questions of pods go to their node's ztunnel. */
+  readonly dnsCapture: boolean;
   readonly log: LogConfig;
 }
 
@@ -174,6 +180,16 @@ export interface CniConfig {
 /** The CNI plugin: takes its configuration from stdin and the `CNI_*` variables. */
 export interface CniPluginConfig {
   readonly role: "cni-plugin";
+}
+
+/** `ambit explain`: a question to the ztunnel that runs. */
+export interface ExplainConfig {
+  /** As typed: a service account, a pod or an address. */
+  readonly from: string;
+  readonly to: string;
+  /** `host:port` of the admin server. */
+  readonly address: string;
+  readonly json: boolean;
 }
 
 export type RoleConfig = ZtunnelConfig | LocalConfig | WaypointConfig | CniConfig | CniPluginConfig;

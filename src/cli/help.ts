@@ -14,6 +14,7 @@ Roles:
 
 Other:
   ambit local exec    runs a command in a pod of the mesh that is up
+  ambit explain       asks a running ztunnel whether a connection would be allowed, and why
   ambit echo          a small HTTP server that says who asked, for trying things out
   ambit version       what this is
   ambit ROLE --help   every flag of a role with its environment variable and default

@@ -4,8 +4,9 @@
  */
 import { ROLE_NAMES, selectCommand } from "./command.ts";
 import type { Command } from "./command.ts";
-import type { RoleConfig, RoleName } from "./config.ts";
+import type { ExplainConfig, RoleConfig, RoleName } from "./config.ts";
 import { UsageError } from "./errors.ts";
+import { buildExplainConfig, EXPLAIN_HELP, explainOptions } from "./explain_options.ts";
 import { formatRoleHelp, OVERVIEW } from "./help.ts";
 import type { RoleHelp } from "./help.ts";
 import type { Environment } from "./options.ts";
@@ -87,9 +88,7 @@ export async function main(input: MainInput): Promise<number> {
       input.out((await import("../roles/version.ts")).versionText());
       return 0;
     case "tool":
-      return planned.tool === "echo"
-        ? await (await import("../roles/echo.ts")).runEcho(planned.rest)
-        : await (await import("../roles/local_exec.ts")).runLocalExec(planned.rest);
+      return await runTool(planned, input);
     case "run":
       for (const note of planned.notes) input.err(`ambit: ${note}\n`);
       try {
@@ -98,6 +97,31 @@ export async function main(input: MainInput): Promise<number> {
         input.err(`ambit ${planned.config.role}: ${describe(error, input.env)}\n`);
         return EXIT_FAILED;
       }
+  }
+}
+
+async function runTool({ tool, rest }: Extract<Plan, { kind: "tool" }>, input: MainInput): Promise<number> {
+  switch (tool) {
+    case "echo":
+      return await (await import("../roles/echo.ts")).runEcho(rest);
+    case "local exec":
+      return await (await import("../roles/local_exec.ts")).runLocalExec(rest);
+    case "explain": {
+      let config: ExplainConfig;
+      try {
+        const parsed = parseArguments(rest, explainOptions);
+        if (parsed.helpWanted) {
+          input.out(formatRoleHelp(EXPLAIN_HELP));
+          return 0;
+        }
+        config = buildExplainConfig(parsed);
+      } catch (error) {
+        if (!(error instanceof UsageError)) throw error;
+        input.err(`ambit: ${error.message}\n`);
+        return EXIT_USAGE;
+      }
+      return await (await import("../roles/explain.ts")).runExplain(config, input);
+    }
   }
 }
 

@@ -3,7 +3,7 @@ import type { CniConfig, LocalConfig, WaypointConfig } from "./config.ts";
 import { UsageError } from "./errors.ts";
 import { istioLogLevel, logAsJson, logFormat, logLevel } from "./log_options.ts";
 import type { Environment, Option, ParsedArguments } from "./options.ts";
-import { custom, optionalText, resolveOptions, text } from "./options.ts";
+import { boolean, custom, optionalText, resolveOptions, text } from "./options.ts";
 import type { Host } from "./ztunnel_config.ts";
 import type { WorkerCount } from "./values.ts";
 import { parseWorkerCount } from "./values.ts";
@@ -19,6 +19,11 @@ export const localOptions = {
     "1",
     "Data-plane workers of each node: a number, a share of the CPUs, or 0 for one per CPU.",
     parseWorkerCount,
+  ),
+  dnsCapture: boolean(
+    { env: "AMBIT_DNS_CAPTURE", flag: "dns-capture" },
+    false,
+    "Resolve names in pods by ztunnel's DNS proxy too, wildcards and headless services included.",
   ),
   logLevel,
   logFormat,
@@ -39,6 +44,7 @@ export function buildLocalConfig(parsed: ParsedArguments, env: Environment, host
     meshFile,
     stateDir: v.stateDir,
     workers,
+    dnsCapture: v.dnsCapture,
     log: Object.freeze({ filter: v.logLevel, format: v.logFormat }),
   });
 }

@@ -9,7 +9,7 @@ import { resolveOptions } from "./options.ts";
 import { mergeProxyConfig, MESH_CONFIG_PATH } from "./proxy_config.ts";
 import type { ProxyConfig } from "./proxy_config.ts";
 import { parseServerAddress } from "./values.ts";
-import { DEFAULT_TOKEN_PATH, ztunnelOptions } from "./ztunnel_options.ts";
+import { DEFAULT_AGENT_SOCKET, DEFAULT_TOKEN_PATH, ztunnelOptions } from "./ztunnel_options.ts";
 
 /** What the command line needs to know of the machine. */
 export interface Host {
@@ -74,7 +74,8 @@ export async function buildZtunnelConfig(
     serviceAccount: v.serviceAccount,
     instanceIp: v.instanceIp,
     packetMark: v.packetMark ?? (v.proxyMode === "shared" ? DEFAULT_PACKET_MARK : undefined),
-    inpodSocketPath: v.inpodSocketPath,
+    podSource: podSource(v),
+    inpodSocketPath: v.inpodSocketPath ?? DEFAULT_AGENT_SOCKET,
     inpodPortReuse: v.inpodPortReuse,
     requireOriginalSource: v.requireOriginalSource,
     ipv6Enabled: v.ipv6Enabled,
@@ -127,12 +128,19 @@ export async function buildZtunnelConfig(
     readinessPort: READINESS_PORT,
     dnsProxyEnabled,
     dnsProxyAddress: v.dnsProxyAddress ?? "localhost:15053",
+    dnsTtlSeconds: v.dnsTtlSeconds,
     proxyMetadata,
     proxyMetadataJson: typedMetadata(v),
     istioVersion: v.istioVersion ?? proxyMetadata["ISTIO_VERSION"],
     proxyArgs,
     log: { filter: v.logLevel, format: v.logFormat },
   });
+}
+
+/** `ambit local` says which pods there are too, unless a node agent is named beside it. */
+function podSource(v: Values): ZtunnelConfig["podSource"] {
+  if (v.proxyMode === "dedicated") return "none";
+  return v.localControl !== undefined && v.inpodSocketPath === undefined ? "local" : "agent";
 }
 
 async function readProxyConfig(v: Values, host: Host): Promise<ProxyConfig> {

@@ -40,6 +40,7 @@ const MAX_SECONDS = 2 ** 21;
 
 /** Relative to the working directory, which is `/` in the chart. */
 const DEFAULT_ROOT = "./var/run/secrets/istio/root-cert.pem";
+export const DEFAULT_AGENT_SOCKET = "/var/run/ztunnel/ztunnel.sock";
 export const DEFAULT_TOKEN_PATH = "./var/run/secrets/tokens/istio-token";
 
 const address = { metavar: "HOST:PORT" };
@@ -87,7 +88,13 @@ export const ztunnelOptions = {
     2 ** 32 - 1,
     "SO_MARK of the proxy's own sockets.",
   ),
-  inpodSocketPath: text({ env: "INPOD_UDS", ...path }, "/var/run/ztunnel/ztunnel.sock", "Socket of the node agent."),
+  inpodSocketPath: custom<string | undefined>(
+    { env: "INPOD_UDS", ...path },
+    undefined,
+    DEFAULT_AGENT_SOCKET,
+    "Socket of the node agent.",
+    (value) => value,
+  ),
   inpodPortReuse: boolean({ env: "INPOD_PORT_REUSE" }, true, "SO_REUSEPORT on the listeners in pods."),
   requireOriginalSource: optionalBoolean(
     { env: "ENABLE_ORIG_SRC" },
@@ -281,6 +288,13 @@ export const ztunnelOptions = {
     "localhost:15053",
     "Where the DNS proxy listens in each pod.",
     parseSocketAddress,
+  ),
+  dnsTtlSeconds: integer(
+    { env: "AMBIT_DNS_TTL", flag: "dns-ttl", metavar: "SECONDS" },
+    30,
+    0,
+    86_400,
+    "How long clients may remember the DNS proxy's own answers.",
   ),
   kubernetesServiceHost: optionalText(
     { env: "KUBERNETES_SERVICE_HOST" },

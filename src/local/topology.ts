@@ -57,14 +57,16 @@ export class Topology {
   readonly #directory: string;
   readonly #nodes = new Map<string, Place>();
   readonly #pods = new Map<string, PodPlace>();
+  readonly #everyNode: readonly string[];
   #links = 0;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, everyNode: readonly string[]) {
     this.#directory = directory;
+    this.#everyNode = everyNode;
   }
 
-  /** Makes the empty fabric. `directory` will hold the namespaces' files. */
-  static async create(directory: string): Promise<Topology> {
+  /** Makes the empty fabric. `directory` will hold the namespaces' files. `everyNode`: addresses that each node has besides its own. */
+  static async create(directory: string, everyNode: readonly string[] = []): Promise<Topology> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     await tool(
       ["ip", "-batch", "-"],
@@ -74,7 +76,7 @@ export class Topology {
         `link set ${FABRIC} up`,
       ]),
     );
-    return new Topology(directory);
+    return new Topology(directory, everyNode);
   }
 
   /** Path of a node's network namespace. Throws for an unknown node. */
@@ -119,6 +121,8 @@ export class Topology {
       ...pods.map((pod) => () => createNetns(this.podNetns(pod.uid), SYSCTLS)),
     ]);
     await tool(["ip", "-batch", "-"], lines(nodes.flatMap((node) => plugIntoFabric(this.#node(node.name)))));
+    const shared = this.#everyNode.map((address) => `addr add ${address} dev lo`);
+    await inParallel(nodes.map((node) => () => ip(this.nodeNetns(node.name), shared)));
     await inParallel(
       [...this.#nodes.keys()].map((name) => () => ip(this.nodeNetns(name), this.#nodeBatch(name, newNodes, newPods))),
     );

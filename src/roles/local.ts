@@ -16,6 +16,7 @@ import { serveExec } from "../local/exec_server.ts";
 import { mountHosts } from "../local/hosts_file.ts";
 import { Machine } from "../local/machine.ts";
 import { placeFinder } from "../local/places.ts";
+import { mountResolver, RESOLVERS } from "../local/resolver_file.ts";
 import { createRunDirectory } from "../local/run_directory.ts";
 import { runToolIn } from "../local/run_tool.ts";
 import { onSandboxStop, runInSandbox, SANDBOX_VARIABLE } from "../local/sandbox.ts";
@@ -60,14 +61,15 @@ async function runInside(config: LocalConfig, directory: string): Promise<number
   const redirection = createNftablesRedirection(runToolIn);
   const machine = new Machine({
     directory,
-    topology: await Topology.create(join(directory, "netns")),
-    redirect: (netns) => redirection.apply(netns, DEFAULT_REDIRECTION),
+    topology: await Topology.create(join(directory, "netns"), config.dnsCapture ? RESOLVERS : []),
+    redirect: (netns) => redirection.apply(netns, { ...DEFAULT_REDIRECTION, dnsCapture: config.dnsCapture }),
     sign: (identity, csr) => ca.sign(identity, csr),
     ztunnel: (node, socket) => ({ command: selfCommand(["ztunnel"]), env: ztunnelEnvironment(node, socket, config) }),
     podEnv: { PATH: `${await writeSelfScript(join(directory, "bin"))}:${process.env.PATH ?? ""}` },
     say: (who, line) => speaker.say(who, line),
   });
   const setHosts = await mountHosts(join(directory, "hosts"));
+  if (config.dnsCapture) await mountResolver(join(directory, "resolv.conf"));
   const closeExec = await serveExec(join(directory, EXEC_SOCKET), placeFinder(machine));
 
   const makeSo = async (mesh: typeof first.mesh) => {

@@ -22,10 +22,17 @@ const log = createLog({
   sink: writer.sink,
   nowMs: createWallClock(Date.now, () => performance.now()),
 });
-const plane = new DataPlane({ port, start, log, flushLog: writer.flush });
+const plane = new DataPlane({ port, start, log, droppedLines: () => writer.dropped, flushLog: writer.flush });
 turnFlush.attach(plane.reactor);
 try {
-  plane.run();
+  for (;;) {
+    plane.run();
+    await plane.rest();
+  }
 } finally {
-  writer.flush();
+  try {
+    plane.lastWords();
+  } finally {
+    writer.flush();
+  }
 }

@@ -12,7 +12,7 @@ import {
 import { ACCESS_TARGET, type AccessConnection, type AccessLog } from "../telemetry/access_log.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Registry } from "../telemetry/registry.ts";
-import type { ConnectionMetrics, ResponseFlags, TrafficMetrics } from "../telemetry/traffic_metrics.ts";
+import type { ConnectionMetrics, ResponseFlags, TrafficKey, TrafficMetrics } from "../telemetry/traffic_metrics.ts";
 import type { ConnectionView } from "./messages.ts";
 
 /** What a connection's ends are called, known when it is set up. */
@@ -26,10 +26,14 @@ export interface ConnectionEnds {
   readonly service: ServiceLabels | undefined;
   /** The next hop (outbound), the pod's own address and port (inbound). */
   readonly actual: SocketAddress;
+  /** Where the application takes it, if that is another address than `actual`. */
+  readonly application?: SocketAddress;
   /** The tunnel's authority, if there is a tunnel. */
   readonly hboneAddress: string | undefined;
   readonly original: string | undefined;
   readonly mutualTls: boolean;
+  /** Its tunnel lies inside another one, to a gateway. */
+  readonly nested: boolean;
 }
 
 /** Bytes as a relay counts them, by who sent them. */
@@ -38,6 +42,18 @@ export interface ByteCounts {
   fromClient(): number;
   /** Server to client. */
   fromServer(): number;
+}
+
+/**
+ * What a relay's end means: an application's own end or reset is none of the mesh's failures; all that broke off in between is counted
+ * as CONNECT (reference ztunnel 9.3).
+ */
+export function outcomeOf(
+  end: { readonly kind: "complete" } | { readonly kind: "reset"; readonly detail: string; readonly revoked?: boolean },
+): { readonly flags: ResponseFlags; readonly error: string | undefined } {
+  return end.kind === "complete" || end.detail === ""
+    ? { flags: "-", error: undefined }
+    : { flags: end.revoked === true ? "CERT_REVOKED" : "CONNECT", error: end.detail };
 }
 
 /** What all records of a worker share. */
@@ -67,13 +83,7 @@ export class ConnectionRecord {
     this.ends = ends;
     this.#startMs = startMs;
     const reporter = ends.direction === "outbound" ? "source" : "destination";
-    this.#metrics = keeper.traffic.open({
-      reporter,
-      source: ends.source.labels,
-      destination: ends.destination.labels,
-      service: ends.service,
-      mutualTls: ends.mutualTls,
-    });
+    this.#metrics = keeper.traffic.open(this.#key());
     keeper.traffic.socketsOpen(reporter, 1);
     keeper.records.add(this);
     if (keeper.log.enabledFor("debug", ACCESS_TARGET)) keeper.access.opened(this.#line());
@@ -82,6 +92,10 @@ export class ConnectionRecord {
   /** The relay that counts from now on. */
   follow(counts: ByteCounts): void {
     this.#counts = counts;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
   }
 
   /** Adds what the relay counted since the last time. */
@@ -107,6 +121,7 @@ export class ConnectionRecord {
     this.flush();
     this.#keeper.records.delete(this);
     this.#metrics.close(flags);
+    if (error !== undefined) this.#keeper.traffic.failed(this.#key(), flags);
     const outbound = this.ends.direction === "outbound";
     this.#keeper.traffic.socketsOpen(outbound ? "source" : "destination", -1);
     if (!this.#keeper.log.enabledFor(error === undefined ? "info" : "error", ACCESS_TARGET)) return;
@@ -125,8 +140,19 @@ export class ConnectionRecord {
       direction: ends.direction,
       src: formatSocketAddress(ends.peer),
       originalDst: ends.original,
-      actualDst: formatSocketAddress(ends.actual),
-      protocol: ends.hboneAddress === undefined ? "TCP" : "HBONE",
+      actualDst: formatSocketAddress(ends.application ?? ends.actual),
+      protocol: ends.nested ? "DOUBLEHBONE" : ends.hboneAddress === undefined ? "TCP" : "HBONE",
+    };
+  }
+
+  #key(): TrafficKey {
+    const { ends } = this;
+    return {
+      reporter: ends.direction === "outbound" ? "source" : "destination",
+      source: ends.source.labels,
+      destination: ends.destination.labels,
+      service: ends.service,
+      mutualTls: ends.mutualTls,
     };
   }
 

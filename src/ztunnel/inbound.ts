@@ -3,69 +3,61 @@
  * application answer; then bytes (reference ztunnel 6.2). Each failure has its status: 400, 401 or 503.
  */
 import type { SocketAddress } from "../platform/sockaddr.ts";
+import { send } from "../platform/socket.ts";
 import { ByteQueue } from "../net/byte_queue.ts";
 import type { ConnectHandler, Connector } from "../net/connector.ts";
-import { Timer, type TimerTarget } from "../net/reactor.ts";
 import type { TunnelStream, TunnelUser } from "../hbone/connection.ts";
 import type { ServerTunnel } from "../hbone/server.ts";
 import { type RelayEnd, type RelayOwner, TunnelRelay } from "../hbone/tunnel_relay.ts";
 import {
   type Authority,
-  type ConnectionFacts,
   formatSocketAddress,
   type Inbound,
   MeshStore,
   parseAuthority,
-  parseBaggage,
   parseForwarded,
+  parseIp,
   peerLabels,
-  peerLabelsOfBaggage,
   peerNames,
-  peerNamesOfBaggage,
   resolveInbound,
   type Service,
   serviceLabels,
-  type Verdict,
-  type Workload,
 } from "../mesh/mod.ts";
 import { describeAuthority, inboundService } from "../mesh/inbound.ts";
 import { ErrorCode, type Fields } from "../protocol/http2/mod.ts";
+import { encodeProxyHeader } from "../protocol/proxy_protocol.ts";
 import type { ResponseFlags } from "../telemetry/traffic_metrics.ts";
-import { ConnectionRecord } from "./connection_record.ts";
-import {
-  applicationError,
-  checkPolicies,
-  connectApplication,
-  denialText,
-  MISSING_POLICY_WAIT_MS,
-  recheckPolicies,
-} from "./inbound_access.ts";
+import { ConnectionRecord, outcomeOf } from "./connection_record.ts";
+import { applicationError, connectApplication } from "./inbound_access.ts";
+import { destinationQuery, field, nameClient } from "./inbound_request.ts";
 import type { MeshWaiter } from "./mesh_cache.ts";
-import type { MeshQuery } from "./messages.ts";
 import type { PodConnection, PodProxy } from "./pod_proxy.ts";
+import { PolicyGate, type PolicyGateOwner } from "./policy_gate.ts";
+
+/** Both ends are canonical. */
+const bytesOf = ({ ip, port }: SocketAddress) => ({ ip: parseIp(ip) ?? new Uint8Array(4), port });
 
 type Forward = Extract<Inbound, { kind: "forward" }>;
 
 const NO_MESH = new MeshStore();
+const MAX_SPIFFE_ID_BYTES = 2048;
 
 export class InboundConnection
-  implements PodConnection, MeshWaiter, TunnelUser, ConnectHandler, RelayOwner, TimerTarget {
+  implements PodConnection, MeshWaiter, TunnelUser, ConnectHandler, RelayOwner, PolicyGateOwner {
   readonly #pod: PodProxy;
   readonly #tunnel: ServerTunnel;
   readonly #stream: TunnelStream;
   readonly #fields: Fields;
   readonly #startMs: number;
-  readonly #timer = new Timer(this);
   #authority: Authority = { kind: "invalid", message: "" };
   #forward: Forward | undefined;
-  #facts: ConnectionFacts | undefined;
+  #gate: PolicyGate | undefined;
   #record: ConnectionRecord | undefined;
   #connector: Connector | undefined;
   #relay: TunnelRelay | undefined;
   /** Bytes that came before the application was reached; a well-behaved peer sends none before our 200. */
   #early: ByteQueue | undefined;
   #earlyEnd = false;
-  #waitsForPolicy = false;
   #streamDead = false;
   #done = false;
 
@@ -107,18 +99,25 @@ export class InboundConnection
 
   reset(): void {
     this.#streamDead = true;
-    this.#finish("-", "the client gave up before the connection was made");
+    const { failure } = this.#tunnel.connection;
+    if (failure?.stage === "revoked") return this.#finish("CERT_REVOKED", failure.message);
+    this.#finish("CONNECT", "the client gave up before the connection was made");
   }
 
   closed(): void {
     this.#streamDead = true;
-    this.#finish("-", "the client gave up before the connection was made");
+    this.#finish("CONNECT", "the client gave up before the connection was made");
   }
 
   connected(fd: number): void {
     this.#connector = undefined;
     const { env, baggage } = this.#pod;
     const { connection } = this.#tunnel;
+    if (!this.#introduce(fd)) {
+      env.io.reactor.close(fd);
+      this.#finish("CONNECT", "the application does not take the PROXY header");
+      return this.#respond(503);
+    }
     const fields = env.settings.responseBaggage ? [":status", "200", "baggage", baggage] : [":status", "200"];
     connection.h2.respond(this.#stream, fields, false);
     connection.touch();
@@ -142,24 +141,17 @@ export class InboundConnection
 
   relayEnded(end: RelayEnd): void {
     this.#streamDead = true;
-    this.#finish("-", end.kind === "reset" && end.detail !== "" ? end.detail : undefined);
-  }
-
-  expired(): void {
-    this.#waitsForPolicy = false;
-    this.#decide();
+    const { flags, error } = outcomeOf(end);
+    this.#finish(flags, error);
   }
 
   stateChanged(): void {
-    if (this.#done || this.#facts === undefined) return;
-    if (this.#waitsForPolicy) return this.#decide();
-    const verdict = recheckPolicies(this.#pod, this.#facts);
-    if (verdict.allowed) return;
-    const text = `connection closed due to policy change: ${verdict.reason} (${verdict.explanation})`;
-    this.#cut("DENY", text);
+    const denial = this.#done ? undefined : this.#gate?.recheck();
+    if (denial !== undefined) this.#cut("DENY", denial);
   }
 
   cut(reason: string): void {
+    if (this.#record === undefined && !this.#done) this.#logRefused(reason);
     this.#cut("CONNECT", reason);
   }
 
@@ -189,38 +181,40 @@ export class InboundConnection
       localhostAppTunnel: settings.localhostAppTunnel,
     });
     if (outcome.kind === "rejected") return this.#reject(outcome.status, `${outcome.message} (${outcome.hint})`);
-    if (outcome.proxyTo !== undefined) {
-      return this.#reject(503, "the workload wants a PROXY tunnel, which this version does not write");
-    }
     this.#forward = outcome;
     this.#open(source, own, outcome);
-    this.#facts = {
+    const facts = {
       sourceIp: this.#tunnel.peer.ip,
       sourceIdentity: this.#tunnel.identity,
       destinationIp: outcome.destination.ip,
       destinationPort: outcome.destination.port,
     };
-    if (this.#pod.policies.missing.length > 0) {
-      this.#waitsForPolicy = true;
-      env.io.reactor.setTimer(this.#timer, MISSING_POLICY_WAIT_MS);
-      return;
-    }
-    this.#decide();
+    this.#gate = new PolicyGate(this.#pod, facts, this);
+    this.#gate.ask();
   }
 
-  /** The policies' word, and what follows from it. */
-  #decide(): void {
-    const facts = this.#facts as ConnectionFacts;
-    const verdict: Verdict = checkPolicies(this.#pod, facts);
-    if (!verdict.allowed) {
-      if (verdict.kind === "missing_policy" && this.#waitsForPolicy) return;
-      this.#finish("DENY", denialText(verdict));
-      return this.#respond(401);
-    }
-    this.#waitsForPolicy = false;
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+  policyDenies(text: string): void {
+    this.#finish("DENY", text);
+    this.#respond(401);
+  }
+
+  policyAllows(): void {
     const forward = this.#forward as Forward;
-    this.#connector = connectApplication(this.#pod, forward.to, this.#tunnel.peer, this, false);
+    // Over loopback only a loopback address comes back.
+    const client = forward.loopback ? undefined : this.#tunnel.peer;
+    this.#connector = connectApplication(this.#pod, forward.to, client, this, false);
+  }
+
+  /** Tells an application behind a PROXY tunnel who its client is, before anything else. False: it cannot be told. */
+  #introduce(fd: number): boolean {
+    const { proxyTo } = this.#forward as Forward;
+    if (proxyTo === undefined) return true;
+    const { identity } = this.#tunnel;
+    // What is longer than any SPIFFE id may be (SPIFFE-ID section 2.3) is not handed on.
+    const told = identity.length <= MAX_SPIFFE_ID_BYTES ? identity : undefined;
+    const header = encodeProxyHeader(bytesOf(this.#tunnel.peer), bytesOf(proxyTo), told);
+    // A fresh connection's buffer takes it whole.
+    return send(fd, header, 0, header.length) === header.length;
   }
 
   #open(source: MeshStore, own: MeshStore, forward: Forward): void {
@@ -232,39 +226,26 @@ export class InboundConnection
       direction: "inbound",
       pod: description.uid,
       peer: this.#tunnel.peer,
-      source: this.#sourceNames(source),
+      source: nameClient(this.#fields, this.#tunnel.identity, this.#tunnel.peer.ip, source, env.settings),
       destination: { labels: peerLabels(workload, true), names: peerNames(workload, true) },
       service: service === undefined ? undefined : serviceLabels(service),
       actual: this.#tunnel.local,
+      application: forward.destination,
       hboneAddress: describeAuthority(this.#authority),
       original: forwarded.host,
       mutualTls: true,
+      nested: false,
     }, this.#startMs);
   }
 
-  /** The mesh knows the client by its address; else, and behind a gateway, the client describes itself. */
-  #sourceNames(source: MeshStore) {
-    const { settings } = this.#pod.env;
-    const { identity, peer } = this.#tunnel;
-    const network = field(this.#fields, "x-forwarded-network");
-    const fromGateway = network !== undefined && network.toLowerCase() !== settings.network.toLowerCase();
-    const workload = fromGateway ? undefined : source.findWorkload(settings.network, peer.ip);
-    if (workload !== undefined) {
-      const labels = peerLabels(workload, true);
-      const names = peerNames(workload, true);
-      // What mTLS proved goes before what the address suggests.
-      return labels.principal === identity
-        ? { labels, names }
-        : { labels: { ...labels, principal: identity }, names: { ...names, identity } };
-    }
-    const baggage = parseBaggage(settings.responseBaggage ? field(this.#fields, "baggage") ?? "" : "");
-    return { labels: peerLabelsOfBaggage(baggage, identity), names: peerNamesOfBaggage(baggage, identity) };
+  /** Before anything is known of the client: a warning, no metrics. */
+  #logRefused(error: string): void {
+    const { peer, local } = this.#tunnel;
+    this.#pod.env.access.failed(formatSocketAddress(peer), formatSocketAddress(local), "inbound", error);
   }
 
   #reject(status: 400 | 503, error: string): void {
-    const { env } = this.#pod;
-    const to: SocketAddress = this.#tunnel.local;
-    env.access.failed(formatSocketAddress(this.#tunnel.peer), formatSocketAddress(to), "inbound", error);
+    this.#logRefused(error);
     this.#finish("CONNECT", error);
     this.#respond(status);
   }
@@ -295,28 +276,9 @@ export class InboundConnection
     if (this.#done) return;
     this.#done = true;
     this.#early?.clear();
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    this.#gate?.close();
     this.#connector?.cancel();
     this.#record?.end(flags, error);
     this.#pod.leave(this);
   }
-}
-
-/** What must be known to judge an authority; undefined when it is the pod's own address. */
-function destinationQuery(
-  authority: Authority,
-  localIp: string,
-  network: string,
-  workload: Workload,
-): MeshQuery | undefined {
-  if (authority.kind === "hostname") return { kind: "hostname", hostname: authority.hostname, uid: workload.uid };
-  if (authority.kind !== "address" || authority.ip === localIp) return undefined;
-  return { kind: "address", network, ip: authority.ip, namespace: undefined };
-}
-
-function field(fields: Fields, name: string): string | undefined {
-  for (let i = 0; i < fields.length; i += 2) {
-    if (fields[i] === name) return fields[i + 1];
-  }
-  return undefined;
 }

@@ -5,46 +5,71 @@
 import { describeErrno, EADDRINUSE } from "../platform/errno.ts";
 import { AF_INET, AF_INET6, isIpv6, type SocketAddress } from "../platform/sockaddr.ts";
 import { type ConnectHandler, Connector } from "../net/connector.ts";
-import { authorize, type ConnectionFacts, formatSocketAddress, type Verdict } from "../mesh/mod.ts";
+import { authorize, type ConnectionFacts, formatSocketAddress, peerLabels, type Verdict } from "../mesh/mod.ts";
 import { CONNECT_TIMEOUT_MS, type PodProxy } from "./pod_proxy.ts";
 
 /** How long a connection waits for a policy that its pod names and the mesh does not know (yet). */
 export const MISSING_POLICY_WAIT_MS = 5_000;
 
-/** Asks the pod's policies and reports dry runs. */
-export function checkPolicies(pod: PodProxy, facts: ConnectionFacts, policies = pod.policies): Verdict {
-  const verdict = authorize(policies, facts);
-  const { log, settings } = pod.env;
-  const level = settings.policyInfoLogging ? "info" : "debug";
-  if (!verdict.allowed) {
-    if (log.enabled(level)) {
-      log.log(level, "rbac", verdict.reason, {
-        source: facts.sourceIdentity ?? facts.sourceIp,
-        "dst.port": facts.destinationPort,
-        explanation: verdict.explanation,
-      });
-    }
-  }
-  if (verdict.dryRun.length > 0 && log.enabled(level)) {
-    for (const dry of verdict.dryRun) {
-      log.log(level, "rbac", `dry-run policy would ${dry.would}`, {
-        policy: dry.policy,
-        rule: dry.rule,
-        source: facts.sourceIdentity ?? facts.sourceIp,
-      });
-    }
-  }
+/** Asks the pod's policies about a connection that wants to open, and reports dry runs. */
+export function checkPolicies(pod: PodProxy, facts: ConnectionFacts): Verdict {
+  const verdict = authorize(pod.policies, facts);
+  // A missing policy is waited for, and everything is asked again.
+  if (verdict.allowed || verdict.kind !== "missing_policy") reportDryRuns(pod, facts, verdict);
   return verdict;
+}
+
+function reportDryRuns(pod: PodProxy, facts: ConnectionFacts, { dryRun }: Verdict): void {
+  if (dryRun.length === 0) return;
+  const { log, settings, metrics } = pod.env;
+  const level = settings.policyInfoLogging ? "info" : "debug";
+  const subject = peerLabels(pod.workload, false);
+  for (const { policy, rule, would } of dryRun) {
+    metrics.authorization.dryRun(subject, { policy, rule, would });
+    log.log(level, "rbac", `dry-run policy would ${would}`, {
+      policy,
+      rule: rule + 1,
+      source: facts.sourceIdentity ?? facts.sourceIp,
+      "dst.port": facts.destinationPort,
+    });
+  }
 }
 
 /** Asks again for a connection that was allowed: policies that are not known yet count when they come, those that are known at once. */
 export function recheckPolicies(pod: PodProxy, facts: ConnectionFacts): Verdict {
-  return checkPolicies(pod, facts, { ...pod.policies, missing: [] });
+  return authorize({ ...pod.policies, missing: [] }, facts);
 }
 
-/** The text of an access-log line for a refused connection: what ztunnel says, then which rule it was. */
-export function denialText(verdict: Extract<Verdict, { allowed: false }>): string {
-  return `connection closed due to policy rejection: ${verdict.reason} (${verdict.explanation})`;
+/**
+ * Counts and logs a connection that policies end, when it opens or when they change. Gives the text of its access-log line: what ztunnel
+ * says, then which rule it was.
+ */
+export function noteDenial(
+  pod: PodProxy,
+  facts: ConnectionFacts,
+  verdict: Extract<Verdict, { allowed: false }>,
+  phase: "open" | "change",
+): string {
+  const { log, settings, metrics } = pod.env;
+  const { kind, policy, rule, reason, explanation } = verdict;
+  metrics.authorization.denied(peerLabels(pod.workload, false), {
+    reason: kind,
+    policy,
+    rule,
+    late: phase === "change",
+  });
+  if (kind === "missing_policy") {
+    reportDryRuns(pod, facts, verdict);
+    metrics.limits.reached("missing_policy", { policy, pod: `${pod.description.namespace}/${pod.description.name}` });
+  }
+  log.log(settings.policyInfoLogging ? "info" : "debug", "rbac", reason, {
+    source: facts.sourceIdentity ?? facts.sourceIp,
+    "dst.port": facts.destinationPort,
+    explanation,
+  });
+  return phase === "open"
+    ? `connection closed due to policy rejection: ${reason} (${explanation})`
+    : `connection closed due to policy change: ${reason} (${explanation})`;
 }
 
 /**
@@ -66,13 +91,13 @@ function takeSource(pod: PodProxy, fd: number, ip: string, family: number, apart
 }
 
 /**
- * Connects to the application, from the client's own address where the pod's redirection brings the answers back. Gives undefined when it
- * failed at once; the handler has been told then. `apart` is for a client that has itself connected to the application's port.
+ * Connects to the application, from the client's own address where the pod's redirection brings the answers back; without a client, from
+ * the pod's. Gives undefined when it failed at once; the handler has been told then. `apart` is for a client that has itself connected to the application's port.
  */
 export function connectApplication(
   pod: PodProxy,
   to: SocketAddress,
-  client: SocketAddress,
+  client: SocketAddress | undefined,
   handler: ConnectHandler,
   apart: boolean,
 ): Connector | undefined {
@@ -82,7 +107,9 @@ export function connectApplication(
     handler.connectFailed(-fd);
     return undefined;
   }
-  if (pod.description.originalSource && client.ip !== to.ip && isIpv6(client.ip) === isIpv6(to.ip)) {
+  if (
+    client !== undefined && pod.description.originalSource && client.ip !== to.ip && isIpv6(client.ip) === isIpv6(to.ip)
+  ) {
     const outcome = takeSource(pod, fd, client.ip, family, apart);
     if (outcome < 0) {
       pod.env.log.log("warn", "inbound", `cannot keep the client's address: ${describeErrno(-outcome)}`, {

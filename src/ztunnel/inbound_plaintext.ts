@@ -4,10 +4,8 @@
  */
 import type { SocketAddress } from "../platform/sockaddr.ts";
 import type { ConnectHandler, Connector } from "../net/connector.ts";
-import { Timer, type TimerTarget } from "../net/reactor.ts";
 import { TcpRelay, type TcpRelayEnd, type TcpRelayOwner } from "../net/tcp_relay.ts";
 import {
-  type ConnectionFacts,
   formatSocketAddress,
   type MeshStore,
   peerLabels,
@@ -17,30 +15,22 @@ import {
 } from "../mesh/mod.ts";
 import { inboundService } from "../mesh/inbound.ts";
 import type { ResponseFlags } from "../telemetry/traffic_metrics.ts";
-import { ConnectionRecord } from "./connection_record.ts";
-import {
-  applicationError,
-  checkPolicies,
-  connectApplication,
-  denialText,
-  MISSING_POLICY_WAIT_MS,
-  recheckPolicies,
-} from "./inbound_access.ts";
+import { ConnectionRecord, outcomeOf } from "./connection_record.ts";
+import { applicationError, connectApplication } from "./inbound_access.ts";
 import type { MeshWaiter } from "./mesh_cache.ts";
+import { PolicyGate, type PolicyGateOwner } from "./policy_gate.ts";
 import { type PodConnection, type PodProxy, resetClient } from "./pod_proxy.ts";
 
-export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandler, TcpRelayOwner, TimerTarget {
+export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandler, TcpRelayOwner, PolicyGateOwner {
   readonly #pod: PodProxy;
   #fd: number;
   readonly #peer: SocketAddress;
   readonly #target: SocketAddress;
   readonly #startMs: number;
-  readonly #timer = new Timer(this);
-  readonly #facts: ConnectionFacts;
+  readonly #gate: PolicyGate;
   #record: ConnectionRecord | undefined;
   #connector: Connector | undefined;
   #relay: TcpRelay | undefined;
-  #waitsForPolicy = false;
   #done = false;
 
   constructor(pod: PodProxy, fd: number, peer: SocketAddress, target: SocketAddress) {
@@ -49,12 +39,13 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
     this.#peer = peer;
     this.#target = target;
     this.#startMs = pod.env.io.reactor.nowMs;
-    this.#facts = {
+    const facts = {
       sourceIp: peer.ip,
       sourceIdentity: undefined,
       destinationIp: target.ip,
       destinationPort: target.port,
     };
+    this.#gate = new PolicyGate(pod, facts, this);
   }
 
   start(): void {
@@ -86,28 +77,22 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
   }
 
   tcpRelayEnded(end: TcpRelayEnd): void {
-    this.#finish("-", end.kind === "reset" && end.detail !== "" ? end.detail : undefined);
-  }
-
-  expired(): void {
-    this.#waitsForPolicy = false;
-    this.#decide();
+    const { flags, error } = outcomeOf(end);
+    this.#finish(flags, error);
   }
 
   stateChanged(): void {
-    if (this.#done || this.#record === undefined) return;
-    if (this.#waitsForPolicy) return this.#decide();
-    const verdict = recheckPolicies(this.#pod, this.#facts);
-    if (verdict.allowed) return;
-    this.#cut("DENY", `connection closed due to policy change: ${verdict.reason} (${verdict.explanation})`);
+    const denial = this.#done ? undefined : this.#gate.recheck();
+    if (denial !== undefined) this.#cut("DENY", denial);
   }
 
   cut(reason: string): void {
+    if (this.#record === undefined && !this.#done) return this.#deny(reason);
     this.#cut("CONNECT", reason);
   }
 
   #step(): void {
-    const { env, workload, description, policies } = this.#pod;
+    const { env, workload, description } = this.#pod;
     const { network } = env.settings;
     const source = env.mesh.lookup({ kind: "address", network, ip: this.#peer.ip, namespace: undefined }, this);
     if (source === undefined) return;
@@ -128,23 +113,16 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
       hboneAddress: undefined,
       original: undefined,
       mutualTls: false,
+      nested: false,
     }, this.#startMs);
-    if (policies.missing.length > 0) {
-      this.#waitsForPolicy = true;
-      env.io.reactor.setTimer(this.#timer, MISSING_POLICY_WAIT_MS);
-      return;
-    }
-    this.#decide();
+    this.#gate.ask();
   }
 
-  #decide(): void {
-    const verdict = checkPolicies(this.#pod, this.#facts);
-    if (!verdict.allowed) {
-      if (verdict.kind === "missing_policy" && this.#waitsForPolicy) return;
-      return this.#finish("DENY", denialText(verdict));
-    }
-    this.#waitsForPolicy = false;
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+  policyDenies(text: string): void {
+    this.#finish("DENY", text);
+  }
+
+  policyAllows(): void {
     this.#connector = connectApplication(this.#pod, this.#target, this.#peer, this, true);
   }
 
@@ -168,7 +146,7 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
   #finish(flags: ResponseFlags, error: string | undefined): void {
     if (this.#done) return;
     this.#done = true;
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    this.#gate.close();
     this.#connector?.cancel();
     if (this.#fd !== -1) resetClient(this.#pod.env.io, this.#fd);
     this.#fd = -1;

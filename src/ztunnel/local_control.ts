@@ -8,11 +8,13 @@ export interface LocalControlTarget {
   /** Told when the first mesh, and the first whole list of pods, is in force. */
   readonly readiness: { done(task: "state manager" | "workload proxy manager"): void };
   readonly log: Log;
+  /** False: somebody else says which pods there are. */
+  readonly announcesPods: boolean;
 }
 
 type Handlers = Pick<LocalControlOptions, "onMesh" | "onPodAdd" | "onPodDel" | "onPodsDone" | "onDisconnect">;
 
-export function followLocalControl({ controlPlane, readiness, log }: LocalControlTarget): Handlers {
+export function followLocalControl({ controlPlane, readiness, log, announcesPods }: LocalControlTarget): Handlers {
   /** Pods told of since the last connect: what is not among them at the end of the snapshot is gone. */
   let announced = new Set<string>();
   return {
@@ -20,15 +22,18 @@ export function followLocalControl({ controlPlane, readiness, log }: LocalContro
       await controlPlane.applyMesh(resources);
       readiness.done("state manager");
     },
-    async onPodAdd(pod) {
+    async onPodAdd({ netns, ...pod }) {
+      if (!announcesPods) return;
       announced.add(pod.uid);
-      await controlPlane.pods.add(pod);
+      await controlPlane.pods.add({ ...pod, netns: { kind: "path", path: netns } });
     },
     async onPodDel(uid) {
+      if (!announcesPods) return;
       announced.delete(uid);
       await controlPlane.pods.remove(uid);
     },
     async onPodsDone() {
+      if (!announcesPods) return;
       for (const uid of controlPlane.pods.uids()) {
         if (!announced.has(uid)) await controlPlane.pods.remove(uid);
       }

@@ -4,6 +4,7 @@
  * An answer stays until the main thread says that it may have changed, or until nobody used it for five minutes. Asking
  * registers the interest before the answer is made, on the same ordered channel, so no change is missed.
  */
+import type { Limits } from "../telemetry/limits.ts";
 import { type MeshResources, MeshStore } from "../mesh/mod.ts";
 import { type Reactor, Timer, type TimerTarget } from "../net/reactor.ts";
 import type { MeshQuery } from "./messages.ts";
@@ -19,12 +20,16 @@ export interface MeshCacheOptions {
   /** Asks the main thread; it answers through `answer`. */
   readonly ask: (key: string, query: MeshQuery) => void;
   readonly forget: (keys: readonly string[]) => void;
+  readonly limits?: Limits;
+  /** Above this many answers the least used are dropped early. */
+  readonly maxEntries?: number;
 }
 
-/** Above this many destinations the least used are dropped early. */
 const MAX_ENTRIES = 16_384;
 const UNUSED_MS = 5 * 60_000;
 const SWEEP_MS = 30_000;
+/** By then an answer with some of a large service's endpoints makes way for one with others. */
+const SAMPLE_MS = 60_000;
 /** The main thread answers within milliseconds; silence this long means that it is stuck. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
@@ -33,16 +38,20 @@ interface Entry {
   waiters: MeshWaiter[];
   usedMs: number;
   askedMs: number;
+  /** When the answer stops being good enough; Infinity: when it is told so. */
+  staleMs: number;
 }
 
 export class MeshCache implements TimerTarget {
   readonly #options: MeshCacheOptions;
+  readonly #maxEntries: number;
   readonly #entries = new Map<string, Entry>();
   readonly #sweep = new Timer(this);
   #waiting = 0;
 
   constructor(options: MeshCacheOptions) {
     this.#options = options;
+    this.#maxEntries = options.maxEntries ?? MAX_ENTRIES;
     options.reactor.setTimer(this.#sweep, SWEEP_MS);
   }
 
@@ -56,8 +65,8 @@ export class MeshCache implements TimerTarget {
     const nowMs = this.#options.reactor.nowMs;
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      if (this.#entries.size >= MAX_ENTRIES) this.#makeRoom();
-      entry = { mesh: undefined, waiters: [], usedMs: nowMs, askedMs: nowMs };
+      if (this.#entries.size >= this.#maxEntries) this.#makeRoom();
+      entry = { mesh: undefined, waiters: [], usedMs: nowMs, askedMs: nowMs, staleMs: Infinity };
       this.#entries.set(key, entry);
       this.#options.ask(key, query);
     }
@@ -71,10 +80,12 @@ export class MeshCache implements TimerTarget {
     return undefined;
   }
 
-  answer(key: string, resources: MeshResources): void {
+  /** `sampled`: it holds only some endpoints of a large service, and is asked for anew after a while. */
+  answer(key: string, resources: MeshResources, sampled = false): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
-    entry.mesh = MeshStore.fromResources(resources);
+    entry.staleMs = sampled ? this.#options.reactor.nowMs + SAMPLE_MS : Infinity;
+    entry.mesh = isEmpty(resources) ? EMPTY_MESH : MeshStore.fromResources(resources);
     this.#release(entry, entry.mesh);
   }
 
@@ -90,7 +101,9 @@ export class MeshCache implements TimerTarget {
 
   expired(nowMs: number): void {
     for (const entry of this.#entries.values()) {
-      if (entry.waiters.length > 0 && nowMs - entry.askedMs >= ANSWER_TIMEOUT_MS) this.#release(entry, undefined);
+      if (entry.waiters.length === 0 || nowMs - entry.askedMs < ANSWER_TIMEOUT_MS) continue;
+      this.#options.limits?.reached("mesh_answer");
+      this.#release(entry, undefined);
     }
     this.#evict(nowMs, UNUSED_MS);
     this.#options.reactor.setTimer(this.#sweep, this.#waiting > 0 ? ANSWER_TIMEOUT_MS : SWEEP_MS);
@@ -106,7 +119,8 @@ export class MeshCache implements TimerTarget {
   #evict(nowMs: number, unusedMs: number): void {
     const keys: string[] = [];
     for (const [key, entry] of this.#entries) {
-      if (entry.waiters.length === 0 && nowMs - entry.usedMs >= unusedMs) keys.push(key);
+      if (entry.waiters.length > 0) continue;
+      if (nowMs - entry.usedMs >= unusedMs || nowMs >= entry.staleMs) keys.push(key);
     }
     this.#drop(keys);
   }
@@ -115,7 +129,8 @@ export class MeshCache implements TimerTarget {
   #makeRoom(): void {
     const idle = [...this.#entries].filter(([, entry]) => entry.waiters.length === 0);
     idle.sort(([, a], [, b]) => a.usedMs - b.usedMs);
-    this.#drop(idle.slice(0, MAX_ENTRIES >> 3).map(([key]) => key));
+    this.#options.limits?.reached("mesh_cache", { entries: this.#maxEntries });
+    this.#drop(idle.slice(0, this.#maxEntries >> 3).map(([key]) => key));
   }
 
   #drop(keys: readonly string[]): void {
@@ -123,6 +138,16 @@ export class MeshCache implements TimerTarget {
     for (const key of keys) this.#entries.delete(key);
     this.#options.forget(keys);
   }
+}
+
+/** What the keys of answers about domain names begin with. */
+export const DNS_KEY = "d|";
+
+/** Most names that pods ask the DNS for are none of the mesh's: all of them share this. */
+const EMPTY_MESH = MeshStore.fromResources({ workloads: [], services: [], policies: [] });
+
+function isEmpty({ workloads, services, policies }: MeshResources): boolean {
+  return workloads.length === 0 && services.length === 0 && policies.length === 0;
 }
 
 function keyOf(query: MeshQuery): string {
@@ -133,5 +158,7 @@ function keyOf(query: MeshQuery): string {
       return `h|${query.uid}|${query.hostname}`;
     case "workload":
       return `w|${query.uid}`;
+    case "dns":
+      return `${DNS_KEY}${query.scope.namespace}|${query.scope.search?.join(",") ?? ""}|${query.name}`;
   }
 }

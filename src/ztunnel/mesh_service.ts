@@ -3,7 +3,9 @@
  * beside the one copy of the mesh. A subscription ends with the change it reports: who still needs the answer asks again.
  */
 import { closureFor, closureForHostname, closureForWorkload } from "../mesh/closure.ts";
-import type { Closure, MeshStore } from "../mesh/mod.ts";
+import { closureForName } from "../mesh/dns_closure.ts";
+import type { ChangeSet, Closure, MeshStore, Sampling } from "../mesh/mod.ts";
+import { TokenIndex } from "../mesh/token_index.ts";
 import type { MeshQuery } from "./messages.ts";
 
 interface Subscription {
@@ -14,37 +16,34 @@ interface Subscription {
 
 export class MeshService {
   readonly #store: MeshStore;
-  readonly #byToken = new Map<string, Set<Subscription>>();
+  readonly #sampling: Sampling | undefined;
+  readonly #byToken = new TokenIndex<Subscription>();
   readonly #byKey = new Map<string, Subscription>();
 
-  constructor(store: MeshStore) {
+  /** With `sampling` an answer about a large service holds only some of its endpoints. */
+  constructor(store: MeshStore, sampling?: Sampling) {
     this.#store = store;
+    this.#sampling = sampling;
   }
 
   /** The part of the mesh that a worker asked for. From now on `changed` reports when it may have changed. */
-  answer(worker: number, key: string, query: MeshQuery): Closure["resources"] {
+  answer(worker: number, key: string, query: MeshQuery): Closure {
     const closure = this.#cut(query);
     this.#drop(worker, key);
     const subscription: Subscription = { worker, key, tokens: closure.tokens };
     this.#byKey.set(`${worker}|${key}`, subscription);
-    for (const token of closure.tokens) {
-      const subscriptions = this.#byToken.get(token);
-      if (subscriptions === undefined) this.#byToken.set(token, new Set([subscription]));
-      else subscriptions.add(subscription);
-    }
-    return closure.resources;
+    for (const token of closure.tokens) this.#byToken.add(token, subscription);
+    return closure;
   }
 
   /** Which answers of which workers a change may concern. */
-  changed(tokens: ReadonlySet<string>): Map<number, string[]> {
+  changed(changes: ChangeSet): Map<number, string[]> {
     const affected = new Map<number, string[]>();
-    for (const token of tokens) {
-      for (const { worker, key } of [...this.#byToken.get(token) ?? []]) {
-        this.#drop(worker, key);
-        const keys = affected.get(worker);
-        if (keys === undefined) affected.set(worker, [key]);
-        else keys.push(key);
-      }
+    for (const { worker, key } of this.#byToken.concerned(changes)) {
+      this.#drop(worker, key);
+      const keys = affected.get(worker);
+      if (keys === undefined) affected.set(worker, [key]);
+      else keys.push(key);
     }
     return affected;
   }
@@ -69,17 +68,15 @@ export class MeshService {
     const subscription = this.#byKey.get(`${worker}|${key}`);
     if (subscription === undefined) return;
     this.#byKey.delete(`${worker}|${key}`);
-    for (const token of subscription.tokens) {
-      const subscriptions = this.#byToken.get(token);
-      subscriptions?.delete(subscription);
-      if (subscriptions?.size === 0) this.#byToken.delete(token);
-    }
+    for (const token of subscription.tokens) this.#byToken.delete(token, subscription);
   }
 
   #cut(query: MeshQuery): Closure {
     switch (query.kind) {
       case "address":
-        return closureFor(this.#store, query.network, query.ip, query.namespace);
+        return closureFor(this.#store, query.network, query.ip, query.namespace, this.#sampling);
+      case "dns":
+        return closureForName(this.#store, query.name, query.scope, this.#sampling);
       case "hostname":
       case "workload": {
         const workload = this.#store.workloadByUid(query.uid);

@@ -2,9 +2,14 @@
  * What the main thread and a data-plane worker tell each other, in order, over one channel. Everything is cloneable;
  * descriptors are numbers, because they belong to the process.
  */
+import type { DnsScope } from "../mesh/dns.ts";
 import type { Authorization, MeshResources, PolicyKey, Workload, WorkloadUid } from "../mesh/mod.ts";
 import type { TlsMaterial } from "../platform/tls_context.ts";
+import type { TlsPolicy } from "../platform/tls_policy.ts";
 import type { MetricsSnapshot } from "../telemetry/registry.ts";
+import type { WorkerProfile } from "./cpu_profile.ts";
+import type { ProfileOrder } from "./worker_profiler.ts";
+import type { DnsSettings } from "./dns/settings.ts";
 
 /** What a worker is started with. Shared memory travels bare: Deno walks a typed array over it element by element, 40 MB of garbage. */
 export interface WorkerStart {
@@ -28,6 +33,8 @@ export interface WorkerSettings {
   readonly ipv6Enabled: boolean;
   readonly illegalPorts: readonly number[];
   readonly localhostAppTunnel: boolean;
+  /** How names of the mesh are completed, where a connection is asked for by one. */
+  readonly names: { readonly clusterDomain: string; readonly preferredNamespace: string | undefined };
   readonly responseBaggage: boolean;
   readonly policyInfoLogging: boolean;
   readonly poolMaxStreamsPerConnection: number;
@@ -40,8 +47,12 @@ export interface WorkerSettings {
   readonly keepaliveIntervalSeconds: number;
   readonly keepaliveProbes: number;
   readonly userTimeoutMs: number | undefined;
+  /** Undefined: TLS 1.3 alone, with any of the key exchanges there are. */
+  readonly tls?: TlsPolicy | undefined;
   readonly logFormat: "plain" | "json";
   readonly istioVersion: string | undefined;
+  /** Undefined: there is no DNS proxy. */
+  readonly dns?: DnsSettings | undefined;
 }
 
 /** A pod of this node and its listening sockets, which the main thread owns. */
@@ -52,11 +63,10 @@ export interface PodDescription {
   readonly serviceAccount: string;
   /** Descriptor of the pod's network namespace; -1: the thread's own. */
   readonly namespaceFd: number;
-  readonly listeners: {
-    readonly outbound: number;
-    readonly inboundPlaintext: number;
-    readonly inboundHbone: number;
-  };
+  /** Those it has; none when it does not accept any more. */
+  readonly listeners: Readonly<Partial<Record<ListenerKind, number>>>;
+  /** SO_MARK of the sockets made for it. */
+  readonly mark: number | undefined;
   /** Inbound connections keep their client's source address. */
   readonly originalSource: boolean;
 }
@@ -71,14 +81,48 @@ export interface PodState {
   readonly missingPolicies: readonly PolicyKey[];
 }
 
+/** What the main thread has a worker's reactor do with SOCK_SEQPACKET sockets, which no runtime watches (worker_links.ts). */
+export type LinkOrder =
+  /** Connect, and tell what comes. */
+  | { readonly do: "connect"; readonly link: number; readonly path: string }
+  /** Accept at a listener that stays the main thread's. */
+  | { readonly do: "accept"; readonly link: number; readonly fd: number }
+  /** `fds` stay the main thread's: it closes none before an epoch that follows is confirmed. */
+  | { readonly do: "send"; readonly link: number; readonly bytes: Uint8Array; readonly fds: readonly number[] }
+  | { readonly do: "close"; readonly link: number };
+
+export type LinkEvent =
+  /** `uid`: whose process is at the other end; -1 when the kernel does not tell. */
+  | { readonly event: "connected"; readonly link: number; readonly uid: number }
+  | { readonly event: "accepted"; readonly link: number; readonly listener: number; readonly uid: number }
+  | {
+    readonly event: "message";
+    readonly link: number;
+    readonly bytes: Uint8Array;
+    /** The main thread's from now on. */
+    readonly fds: readonly number[];
+    /** Part of it is lost. */
+    readonly damage: string | undefined;
+  }
+  | { readonly event: "closed"; readonly link: number; readonly reason: string };
+
 export type ToWorker =
+  /**
+   * The pod's listeners are open, but it cannot be served yet: what connects is held back until `pod_up` comes, or refused with `reason`
+   * after a while. Told again, only the reason is new.
+   */
+  | { readonly type: "pod_wait"; readonly pod: PodDescription; readonly reason: string }
+  | { readonly type: "link"; readonly order: LinkOrder }
   | { readonly type: "pod_up"; readonly pod: PodDescription; readonly state: PodState; readonly tls: TlsMaterial }
   | { readonly type: "pod_down"; readonly uid: string }
   | { readonly type: "pod_state"; readonly uid: string; readonly state: PodState }
   | { readonly type: "certificate"; readonly identity: string; readonly tls: TlsMaterial }
+  /** Certificate revocation lists in PEM, one a text; they replace those before. */
+  | { readonly type: "revocations"; readonly lists: readonly string[] }
   /** Cached answers that may have changed. */
   | { readonly type: "invalidate"; readonly keys: readonly string[] }
-  | { readonly type: "answer"; readonly key: string; readonly resources: MeshResources }
+  /** `sampled`: of a large service it holds only some endpoints; others come with the next answer. */
+  | { readonly type: "answer"; readonly key: string; readonly resources: MeshResources; readonly sampled: boolean }
   /** Everything posted before belongs to this epoch: confirm it. */
   | { readonly type: "epoch"; readonly epoch: number }
   /** A connection another worker accepted and passed on. */
@@ -87,13 +131,19 @@ export type ToWorker =
   | { readonly type: "evict"; readonly owners: readonly string[] }
   | { readonly type: "report"; readonly id: number; readonly connections: boolean }
   | { readonly type: "log"; readonly directives: string }
+  | { readonly type: "profile"; readonly order: ProfileOrder }
+  /** Look into every accept queue: who was woken for a connection may have gone before it took it. */
+  | { readonly type: "sweep" }
   /** Stop accepting. */
   | { readonly type: "drain" }
   /** No further connection will come: say `drained` when the last one has ended. */
-  | { readonly type: "finish" };
+  | { readonly type: "finish" }
+  /** The time for that is over: cut the rest, write its log lines, and say `drained`. */
+  | { readonly type: "cut"; readonly reason: string };
 
 export type FromWorker =
   | { readonly type: "started"; readonly wakeFd: number }
+  | { readonly type: "link"; readonly event: LinkEvent }
   | { readonly type: "lookup"; readonly key: string; readonly query: MeshQuery }
   /** Answers that are not used any more. */
   | { readonly type: "forget"; readonly keys: readonly string[] }
@@ -109,8 +159,10 @@ export type FromWorker =
     readonly type: "report";
     readonly id: number;
     readonly metrics: MetricsSnapshot;
-    readonly connections: readonly ConnectionView[];
   }
+  /** Part of what a report was asked for; the report itself comes last. */
+  | { readonly type: "connections"; readonly id: number; readonly connections: readonly ConnectionView[] }
+  | { readonly type: "profile"; readonly answer: WorkerProfile }
   | { readonly type: "drained" };
 
 /** What a worker may ask of the mesh; `closure.ts` cuts the answer out of the whole. */
@@ -120,7 +172,9 @@ export type MeshQuery =
   /** A service by name, and a local workload as its endpoint. */
   | { readonly kind: "hostname"; readonly hostname: string; readonly uid: WorkloadUid }
   /** A local workload and the services it belongs to. */
-  | { readonly kind: "workload"; readonly uid: WorkloadUid };
+  | { readonly kind: "workload"; readonly uid: WorkloadUid }
+  /** A domain name as a pod's DNS query gives it, or as the pod may have meant it. */
+  | { readonly kind: "dns"; readonly name: string; readonly scope: DnsScope };
 
 /** One open connection as the admin endpoint shows it. */
 export interface ConnectionView {
@@ -133,4 +187,12 @@ export interface ConnectionView {
   readonly protocol: "HBONE" | "TCP" | "DOUBLEHBONE";
 }
 
-export type ListenerKind = "outbound" | "inboundPlaintext" | "inboundHbone";
+export type ListenerKind =
+  | "outbound"
+  | "inboundPlaintext"
+  | "inboundHbone"
+  /** On the pod's loopback. */
+  | "socks"
+  /** The DNS proxy; the datagram kinds are bound, and nothing is accepted there. */
+  | DnsListenerKind;
+export type DnsListenerKind = "dnsUdp" | "dnsTcp" | "dnsUdp6" | "dnsTcp6";

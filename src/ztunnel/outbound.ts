@@ -4,47 +4,53 @@
  *
  * The application's connect has succeeded already, so every failure is a reset that it sees on its first read or write.
  */
-import { describeErrno, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT } from "../platform/errno.ts";
 import { AF_INET, AF_INET6, isIpv6, type SocketAddress } from "../platform/sockaddr.ts";
 import { type ConnectHandler, Connector } from "../net/connector.ts";
 import { Timer, type TimerTarget } from "../net/reactor.ts";
 import { TcpRelay, type TcpRelayEnd, type TcpRelayOwner } from "../net/tcp_relay.ts";
-import type { HboneConnection, TunnelStream, TunnelUser } from "../hbone/connection.ts";
-import type { DialFailure, TunnelWaiter } from "../hbone/pool.ts";
+import type { ConnectFailure, ConnectOwner, ConnectStream } from "../hbone/connect_stream.ts";
+import type { HboneConnection, TunnelStream } from "../hbone/connection.ts";
 import { type RelayEnd, type RelayOwner, TunnelRelay } from "../hbone/tunnel_relay.ts";
 import {
-  formatForwarded,
   formatSocketAddress,
   type MeshStore,
   type Outbound,
+  parseBaggage,
   peerLabels,
+  peerLabelsOfBaggage,
   peerNames,
+  peerNamesOfBaggage,
   resolveOutbound,
   serviceLabels,
   UNKNOWN_PEER,
   type Workload,
 } from "../mesh/mod.ts";
-import { ErrorCode, type Fields } from "../protocol/http2/mod.ts";
+import type { Fields } from "../protocol/http2/mod.ts";
 import type { ResponseFlags } from "../telemetry/traffic_metrics.ts";
-import { ConnectionRecord } from "./connection_record.ts";
-import { CONNECT_TIMEOUT_MS, type PodConnection, type PodProxy, resetClient } from "./pod_proxy.ts";
-import { admitServer } from "./peer_identity.ts";
+import { describeFailure, unreachable } from "./connect_failure.ts";
+import { type ConnectionEnds, ConnectionRecord, outcomeOf } from "./connection_record.ts";
+import type { HostWaiter } from "./dns/host_resolver.ts";
 import type { MeshWaiter } from "./mesh_cache.ts";
+import { requestTunnel, type Tunnelled } from "./outbound_tunnel.ts";
+import { CONNECT_TIMEOUT_MS, type PodConnection, type PodProxy, resetClient } from "./pod_proxy.ts";
 
-/** The peer connects to its application within 10 s, then answers; ztunnel itself waits for ever. */
-const RESPONSE_TIMEOUT_MS = 20_000;
+/** A resolver tries more than one server, more than once; ztunnel's gives up after this long too. */
+const DNS_TIMEOUT_MS = 10_000;
 
-/** A stream that was refused unprocessed is asked for again this often, on whichever tunnel the pool gives. */
-const MAX_REFUSALS = 3;
-
-type Hbone = Extract<Outbound, { kind: "hbone" }>;
+/** For a client that asked for the connection by a protocol of its own (SOCKS) and is told what became of it. */
+export interface OutboundClient {
+  /** The connection is there; its bytes follow on the descriptor. */
+  connected(fd: number): void;
+  /** The descriptor is the client's to close. */
+  refused(fd: number, flags: ResponseFlags): void;
+}
 
 export class OutboundConnection
   implements
     PodConnection,
     MeshWaiter,
-    TunnelWaiter,
-    TunnelUser,
+    HostWaiter,
+    ConnectOwner,
     ConnectHandler,
     RelayOwner,
     TcpRelayOwner,
@@ -54,23 +60,26 @@ export class OutboundConnection
   #fd: number;
   readonly #peer: SocketAddress;
   readonly #target: SocketAddress;
+  readonly #client: OutboundClient | undefined;
   readonly #startMs: number;
-  readonly #timer = new Timer(this);
-  #decision: Outbound | undefined;
+  /** Of a name that is being looked up. */
+  #timer: Timer | undefined;
+  #needsDns: Extract<Outbound, { kind: "needsDns" }> | undefined;
+  #decision: Tunnelled | undefined;
+  /** What was proved by who is behind a gateway. */
+  #farIdentity = "";
   #record: ConnectionRecord | undefined;
-  #poolKey = "";
-  #refusals = 0;
   #connector: Connector | undefined;
-  #tunnel: HboneConnection | undefined;
-  #stream: TunnelStream | undefined;
+  #connect: ConnectStream | undefined;
   #relay: TunnelRelay | TcpRelay | undefined;
   #done = false;
 
-  constructor(pod: PodProxy, fd: number, peer: SocketAddress, target: SocketAddress) {
+  constructor(pod: PodProxy, fd: number, peer: SocketAddress, target: SocketAddress, client?: OutboundClient) {
     this.#pod = pod;
     this.#fd = fd;
     this.#peer = peer;
     this.#target = target;
+    this.#client = client;
     this.#startMs = pod.env.io.reactor.nowMs;
   }
 
@@ -91,145 +100,83 @@ export class OutboundConnection
     if (this.#done) return;
     if (mesh === undefined) return this.#deny("the control plane of this proxy did not answer in time");
     const { env, workload } = this.#pod;
-    const decision = resolveOutbound(
+    this.#follow(resolveOutbound(
       mesh,
       {
         network: env.settings.network,
         target: this.#target,
-        client: { workload, ip: this.#peer.ip },
+        // A client on the pod's loopback (SOCKS) is the pod too.
+        client: { workload, ip: isLoopback(this.#peer.ip) ? workload.workloadIps[0] ?? this.#peer.ip : this.#peer.ip },
         ipv6Enabled: env.settings.ipv6Enabled,
       },
       env.random,
-    );
-    this.#decision = decision;
-    switch (decision.kind) {
-      case "passthrough":
-        this.#open(decision.to, undefined, undefined, undefined);
-        return this.#connect(decision.to);
-      case "tcp":
-        this.#open(decision.to, decision.workload, decision.service, undefined);
-        return this.#connect(decision.to);
-      case "hbone":
-        return this.#openTunnel(decision);
-      case "refused":
-        return this.#deny(`${decision.message} (${decision.hint})`);
-      case "doubleHbone":
-        return this.#deny(
-          `${formatSocketAddress(this.#target)} is in another network, which this version cannot reach`,
-        );
-      case "needsDns":
-        return this.#deny(
-          `${decision.hostname} has no address, and this version does not resolve names of workloads`,
-        );
-    }
+    ));
   }
 
-  /** A stream slot is there: ask the peer for the connection. */
-  tunnelReady(connection: HboneConnection): void {
-    if (this.#done) return;
-    const { env, baggage } = this.#pod;
-    const decision = this.#decision as Hbone;
-    const stream = connection.h2.openStream(
-      [
-        ":method",
-        "CONNECT",
-        ":authority",
-        decision.authority,
-        "baggage",
-        baggage,
-        "forwarded",
-        formatForwarded(this.#peer, decision.service?.hostname),
-        "traceparent",
-        `00-${env.randomHex(16)}-${env.randomHex(8)}-00`,
-      ],
-      false,
-      this,
-    );
-    if (stream === undefined) return this.#fail("CONNECT", "the tunnel takes no more streams; try again");
-    this.#tunnel = connection;
-    this.#stream = stream;
-    env.io.reactor.setTimer(this.#timer, RESPONSE_TIMEOUT_MS);
-    connection.touch();
+  hostResolved(ip: string | undefined, reason: string): void {
+    const waiting = this.#needsDns;
+    if (this.#done || waiting === undefined) return;
+    this.#needsDns = undefined;
+    if (this.#timer !== undefined) this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    if (ip === undefined) return this.#deny(reason);
+    this.#follow(waiting.withAddress(ip));
   }
 
-  tunnelFailed(failure: DialFailure): void {
-    if (this.#done) return;
-    switch (failure.stage) {
-      case "connect":
-        return failure.code === ETIMEDOUT
-          ? this.#fail(
-            "NETWORK_POLICY",
-            "connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008",
-          )
-          : this.#fail("CONNECT", `cannot reach ${this.#hop()}: ${describeErrno(failure.code)}${hint(failure.code)}`);
-      case "tls":
-        return this.#fail("TLS_FAILURE", `tls error with ${this.#hop()}: ${failure.message}`);
-      case "identity":
-        return this.#fail("IDENTITY_ERROR", failure.message);
-      case "closed":
-        return this.#fail("CONNECT", failure.message);
-    }
-  }
-
-  headers(stream: TunnelStream, fields: Fields, endStream: boolean): void {
-    const status = fields[0] === ":status" ? fields[1] : "";
-    if (status.startsWith("1")) return;
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
-    if (status !== "200") return this.#fail("CONNECT", `http status: ${status}${STATUS_HINTS[status] ?? ""}`);
-    const tunnel = this.#tunnel as HboneConnection;
+  /** The peer took the connection: from now on bytes flow. */
+  connectAccepted(tunnel: HboneConnection, stream: TunnelStream, fields: Fields, endStream: boolean): void {
+    const decision = this.#decision as Tunnelled;
+    if (this.#record === undefined) this.#record = this.#open(this.#farEnds(decision, fields));
+    this.#client?.connected(this.#fd);
     const relay = new TunnelRelay(this.#pod.env.io, this.#takeFd(), tunnel, stream, this);
     this.#relay = relay;
-    this.#record?.follow({ fromClient: () => relay.bytesIn, fromServer: () => relay.bytesOut });
+    this.#record.follow({ fromClient: () => relay.bytesIn, fromServer: () => relay.bytesOut });
     if (endStream) relay.headers(stream, fields, true);
-  }
-
-  /** DATA before the response is nothing a server may send. */
-  data(): void {
-    this.#fail("CONNECT", "the tunnel sent data before it accepted the connection");
-  }
-
-  writable(): void {}
-
-  reset(stream: TunnelStream, code: number): void {
-    if (stream !== this.#stream) return;
-    this.#stream = undefined;
-    // The peer says that it did nothing with the request (RFC 9113 section 8.7): a GOAWAY crossed it, or its limit was reached.
-    if (code === ErrorCode.REFUSED_STREAM && this.#refusals++ < MAX_REFUSALS) {
-      this.#tunnel = undefined;
-      this.#pod.env.io.reactor.cancelTimer(this.#timer);
-      return this.#acquire();
-    }
-    this.#fail("CONNECT", `the tunnel refused the connection with HTTP/2 error ${code}`);
-  }
-
-  closed(stream: TunnelStream): void {
-    if (stream !== this.#stream) return;
-    this.#stream = undefined;
-    this.#fail("CONNECT", "the tunnel ended before it accepted the connection");
   }
 
   connected(fd: number): void {
     this.#connector = undefined;
+    this.#client?.connected(this.#fd);
     const relay = new TcpRelay(this.#pod.env.io, this.#takeFd(), fd, this);
     this.#relay = relay;
     this.#record?.follow({ fromClient: () => relay.bytesFromClient, fromServer: () => relay.bytesFromServer });
   }
 
-  connectFailed(code: number): void {
+  /** By a tunnel that was not had, or by a socket that was not connected. */
+  connectFailed(failure: ConnectFailure | number): void {
+    if (this.#done) return;
     this.#connector = undefined;
-    this.#fail("CONNECT", `cannot reach ${this.#hop()}: ${describeErrno(code)}${hint(code)}`);
+    if (typeof failure === "number") {
+      const { flags, error } = unreachable(
+        failure,
+        formatSocketAddress((this.#record as ConnectionRecord).ends.actual),
+      );
+      return this.#finish(flags, error);
+    }
+    const decision = this.#decision as Tunnelled;
+    const { flags, error } = describeFailure(failure, formatSocketAddress(decision.tunnelTo));
+    this.#fail(flags, error);
   }
 
   relayEnded(end: RelayEnd): void {
-    this.#finish("-", end.kind === "reset" && end.detail !== "" ? end.detail : undefined);
+    const { flags, error } = outcomeOf(end);
+    this.#finish(flags, error);
   }
 
   tcpRelayEnded(end: TcpRelayEnd): void {
-    this.#finish("-", end.kind === "reset" && end.detail !== "" ? end.detail : undefined);
+    const { flags, error } = outcomeOf(end);
+    this.#finish(flags, error);
   }
 
   expired(): void {
-    this.#fail("CONNECT", `the peer did not answer the CONNECT request within ${RESPONSE_TIMEOUT_MS / 1000} s`);
+    const waiting = this.#needsDns;
+    if (waiting === undefined) return;
+    this.#pod.env.hosts?.cancel(waiting.hostname, this);
+    this.hostResolved(
+      undefined,
+      `cannot resolve ${waiting.hostname}: no answer within ${
+        DNS_TIMEOUT_MS / 1000
+      } s; check this proxy's name servers`,
+    );
   }
 
   /** Policies of the own workload are about inbound connections. */
@@ -237,32 +184,48 @@ export class OutboundConnection
 
   cut(reason: string): void {
     if (this.#relay !== undefined) this.#relay.cut(reason);
+    else if (this.#record === undefined && this.#decision === undefined) this.#deny(reason);
     else this.#fail("CONNECT", reason);
   }
 
-  #openTunnel(decision: Hbone): void {
-    this.#open(decision.tunnelTo, decision.workload, decision.service, decision.authority);
-    this.#acquire();
+  #follow(decision: Outbound): void {
+    switch (decision.kind) {
+      case "passthrough":
+        this.#record = this.#open(this.#ends(decision.to, undefined, undefined, undefined));
+        return this.#dial(decision.to);
+      case "tcp":
+        this.#record = this.#open(this.#ends(decision.to, decision.workload, decision.service, undefined));
+        return this.#dial(decision.to);
+      case "hbone":
+        this.#record = this.#open(this.#tunnelEnds(decision));
+        return this.#ask(decision);
+      case "doubleHbone":
+        // What is at the far end is known by its answer.
+        return this.#ask(decision);
+      case "needsDns":
+        return this.#resolve(decision);
+      case "refused":
+        return this.#deny(`${decision.message} (${decision.hint})`);
+    }
   }
 
-  #acquire(): void {
-    const pod = this.#pod;
-    const decision = this.#decision as Hbone;
-    const { ip, port } = decision.tunnelTo;
-    this.#poolKey = `${pod.identity}|${decision.expectedIdentities.join(",")}|${ip}|${port}`;
-    pod.pool.acquire(this.#poolKey, {
-      ip,
-      port,
-      // Read when a handshake begins: the pool keeps this plan, and the certificate may be replaced meanwhile.
-      get context() {
-        return pod.clientContext;
-      },
-      createSocket: (family) => pod.sockets.createClient(family),
-      admit: (uris) => admitServer(uris, decision.expectedIdentities),
-    }, this);
+  #resolve(decision: Extract<Outbound, { kind: "needsDns" }>): void {
+    const { env, workload } = this.#pod;
+    const { hosts } = env;
+    if (hosts === undefined) return this.#deny(`${decision.hostname} has no address, and nothing here resolves names`);
+    this.#needsDns = decision;
+    this.#timer = new Timer(this);
+    env.io.reactor.setTimer(this.#timer, DNS_TIMEOUT_MS);
+    hosts.resolve(decision.hostname, decision.preferIpv6, peerLabels(workload, false), this);
   }
 
-  #connect(to: SocketAddress): void {
+  #ask(decision: Tunnelled): void {
+    this.#decision = decision;
+    this.#connect = requestTunnel(this.#pod, decision, this.#peer, this, (uri) => this.#farIdentity = uri);
+    this.#connect.start();
+  }
+
+  #dial(to: SocketAddress): void {
     const family = isIpv6(to.ip) ? AF_INET6 : AF_INET;
     const fd = this.#pod.sockets.createClient(family);
     if (fd < 0) return this.connectFailed(-fd);
@@ -270,15 +233,19 @@ export class OutboundConnection
     if (!this.#done) this.#connector = connector;
   }
 
-  #open(
+  #open(ends: ConnectionEnds): ConnectionRecord {
+    return new ConnectionRecord(this.#pod.env.keeper, ends, this.#startMs);
+  }
+
+  #ends(
     to: SocketAddress,
     workload: Workload | undefined,
     service: Parameters<typeof serviceLabels>[0] | undefined,
     authority: string | undefined,
-  ): void {
+  ): ConnectionEnds {
     const mutualTls = authority !== undefined;
     const own = this.#pod.workload;
-    this.#record = new ConnectionRecord(this.#pod.env.keeper, {
+    return {
       direction: "outbound",
       pod: this.#pod.description.uid,
       peer: this.#peer,
@@ -291,18 +258,32 @@ export class OutboundConnection
       hboneAddress: authority,
       original: formatSocketAddress(this.#target),
       mutualTls,
-    }, this.#startMs);
+      nested: false,
+    };
+  }
+
+  #tunnelEnds({ kind, tunnelTo, workload, service, authority }: Tunnelled): ConnectionEnds {
+    return { ...this.#ends(tunnelTo, workload, service, authority), nested: kind === "doubleHbone" };
+  }
+
+  /** Behind a gateway the destination says itself who it is; what it proved goes before what it says. */
+  #farEnds(decision: Tunnelled, response: Fields): ConnectionEnds {
+    const ends = this.#tunnelEnds(decision);
+    const at = response.indexOf("baggage");
+    if (at < 0 || at % 2 !== 0 || !this.#pod.env.settings.responseBaggage) return ends;
+    const baggage = parseBaggage(response[at + 1]);
+    const identity = this.#farIdentity;
+    const destination = {
+      labels: peerLabelsOfBaggage(baggage, identity),
+      names: peerNamesOfBaggage(baggage, identity),
+    };
+    return { ...ends, destination };
   }
 
   #takeFd(): number {
     const fd = this.#fd;
     this.#fd = -1;
     return fd;
-  }
-
-  #hop(): string {
-    const { actual } = (this.#record as ConnectionRecord).ends;
-    return formatSocketAddress(actual);
   }
 
   /** Refused before anything is known of the other end: a warning, no metrics. */
@@ -318,23 +299,26 @@ export class OutboundConnection
 
   #fail(flags: ResponseFlags, error: string): void {
     if (this.#done) return;
-    const { stream, tunnel } = { stream: this.#stream, tunnel: this.#tunnel };
-    this.#stream = undefined;
-    this.#finish(flags, error);
-    if (stream !== undefined && tunnel !== undefined) {
-      tunnel.h2.resetStream(stream, ErrorCode.CANCEL);
-      tunnel.touch();
+    if (this.#record === undefined && this.#decision !== undefined) {
+      this.#record = this.#open(this.#tunnelEnds(this.#decision));
     }
+    this.#finish(flags, error);
   }
 
   #finish(flags: ResponseFlags, error: string | undefined): void {
     if (this.#done) return;
     this.#done = true;
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    const { env } = this.#pod;
+    if (this.#timer !== undefined) env.io.reactor.cancelTimer(this.#timer);
+    if (this.#needsDns !== undefined) env.hosts?.cancel(this.#needsDns.hostname, this);
     this.#connector?.cancel();
-    if (this.#poolKey !== "" && this.#tunnel === undefined) this.#pod.pool.cancel(this.#poolKey, this);
-    if (this.#fd !== -1) resetClient(this.#pod.env.io, this.#takeFd());
+    if (this.#fd !== -1) {
+      const fd = this.#takeFd();
+      if (this.#client === undefined) resetClient(env.io, fd);
+      else this.#client.refused(fd, flags);
+    }
     this.#record?.end(flags, error);
+    this.#connect?.cancel();
     this.#pod.leave(this);
   }
 }
@@ -344,26 +328,6 @@ const NOBODY = {
   names: { workload: undefined, namespace: undefined, identity: undefined, cluster: undefined },
 };
 
-const STATUS_HINTS: Readonly<Record<string, string>> = {
-  "400": " Bad Request; the destination does not take connections for this address",
-  "401": " Unauthorized; an authorization policy of the destination does not allow this client",
-  "503": " Service Unavailable; the destination's application does not answer",
-};
-
 function isLoopback(ip: string): boolean {
   return ip === "::1" || ip.startsWith("127.");
-}
-
-function hint(code: number): string {
-  switch (code) {
-    case ECONNREFUSED:
-      return "; nothing listens there";
-    case ETIMEDOUT:
-      return "; a NetworkPolicy or firewall may block it";
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-      return "; the address is not reachable from this node";
-    default:
-      return "";
-  }
 }

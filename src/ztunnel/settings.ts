@@ -1,11 +1,13 @@
 /** What the data path needs of ztunnel's configuration. */
 import type { ZtunnelConfig } from "../cli/config.ts";
 import type { SocketTuning } from "../net/socket_factory.ts";
+import type { DnsSettings } from "./dns/settings.ts";
+import type { TlsPolicy } from "../platform/tls_policy.ts";
 import type { WorkerSettings } from "./messages.ts";
 
 /** The proxy's own ports in a pod, and the SOCKS port when it is on: a connection to one of them would come back. */
 const PROXY_PORTS = [15008, 15006, 15001] as const;
-const SOCKS_PORT = 15080;
+export const SOCKS_PORT = 15080;
 
 export function workerSettings(config: ZtunnelConfig): WorkerSettings {
   const { socket } = config;
@@ -16,6 +18,7 @@ export function workerSettings(config: ZtunnelConfig): WorkerSettings {
     ipv6Enabled: config.ipv6Enabled,
     illegalPorts: config.socks5Enabled ? [...PROXY_PORTS, SOCKS_PORT] : PROXY_PORTS,
     localhostAppTunnel: config.localhostAppTunnel,
+    names: { clusterDomain: config.clusterDomain, preferredNamespace: config.preferredServiceNamespace },
     responseBaggage: config.responseBaggage,
     policyInfoLogging: config.authzPolicyInfoLogging,
     poolMaxStreamsPerConnection: config.poolMaxStreamsPerConnection,
@@ -30,9 +33,26 @@ export function workerSettings(config: ZtunnelConfig): WorkerSettings {
     userTimeoutMs: socket.userTimeoutEnabled
       ? socket.keepaliveTimeMs + socket.keepaliveRetries * socket.keepaliveIntervalMs
       : undefined,
+    tls: tlsPolicy(config),
     logFormat: config.log.format,
     istioVersion: config.istioVersion,
+    dns: config.dnsProxyEnabled ? dnsSettings(config) : undefined,
   };
+}
+
+function dnsSettings(config: ZtunnelConfig): DnsSettings {
+  return {
+    clusterDomain: config.clusterDomain.toLowerCase(),
+    preferredNamespace: config.preferredServiceNamespace,
+    ttlSeconds: config.dnsTtlSeconds,
+    ipv6Enabled: config.ipv6Enabled,
+    systemSearch: config.proxyMode === "dedicated",
+  };
+}
+
+/** What TLS is spoken with peers. */
+export function tlsPolicy(config: Pick<ZtunnelConfig, "tls12Enabled" | "compliancePolicy">): TlsPolicy {
+  return { tls12: config.tls12Enabled, pqc: config.compliancePolicy === "pqc" };
 }
 
 /** What every data connection has set. */

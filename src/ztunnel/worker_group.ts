@@ -19,6 +19,8 @@ export interface WorkerGroupOptions {
   readonly received: (worker: number, message: FromWorker) => void;
   /** A worker died or was ended; another one takes its place. */
   readonly lost: (worker: number, generation: number, reason: string, closedDescriptors: number) => void;
+  /** A worker was started, and has been told everything. */
+  readonly started?: (worker: number) => void;
   /** Runs `task` after a delay; the result cancels it. */
   readonly schedule: (task: () => void, delayMs: number) => () => void;
 }
@@ -80,6 +82,17 @@ export class WorkerGroup {
 
   send(worker: number, message: ToWorker): void {
     this.#slots[worker].thread?.post(message);
+  }
+
+  /** The first worker that is there; undefined when all are being replaced. */
+  first(): number | undefined {
+    const index = this.#slots.findIndex(({ thread }) => thread !== undefined);
+    return index === -1 ? undefined : index;
+  }
+
+  /** Takes a descriptor that a worker handed over: it is not closed with that worker any more. */
+  claim(fd: number): void {
+    this.#ownership[fd] = 0;
   }
 
   /** Gives a connection to a worker. False when it is being replaced: the descriptor stays the caller's. */
@@ -151,6 +164,7 @@ export class WorkerGroup {
     slot.thread = thread;
     for (const message of this.#options.replay()) thread.post(message);
     thread.post({ type: "epoch", epoch: this.#epoch } satisfies ToWorker);
+    this.#options.started?.(index);
   }
 
   #received(index: number, message: FromWorker): void {

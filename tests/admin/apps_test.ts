@@ -10,21 +10,38 @@ function request(path: string, init?: RequestInit): Request {
   return new Request(`http://localhost${path}`, init);
 }
 
-test("readiness: lists pending tasks sorted with 500, then says ready", async () => {
-  const readiness = new Readiness(["workload proxy manager", "state manager"]);
+test("readiness: the first line lists pending tasks sorted, the others say why; then it is ready", async () => {
+  let nowMs = 0;
+  const readiness = new Readiness(["workload proxy manager", "state manager"], () => nowMs);
   const app = createReadinessApp(readiness);
-  const before = await app.fetch(request("/healthz/ready"));
-  assert.equal(before.status, 500);
-  assert.equal(await before.text(), "not ready, pending: state manager, workload proxy manager\n");
+  const get = async () => {
+    const response = await app.fetch(request("/healthz/ready"));
+    return [response.status, await response.text()];
+  };
+  readiness.explain("state manager", "xDS: cannot reach\nistiod:15012");
+  nowMs = 65_000;
+  assert.deepEqual(await get(), [
+    500,
+    "not ready, pending: state manager, workload proxy manager\n" +
+    "state manager: xDS: cannot reach istiod:15012 (pending for 65 s)\n" +
+    "workload proxy manager: it has not begun (pending for 65 s)\n",
+  ]);
   readiness.done("state manager");
-  assert.equal(
-    await (await app.fetch(request("/healthz/ready"))).text(),
-    "not ready, pending: workload proxy manager\n",
-  );
+  readiness.explain("state manager", "too late");
+  readiness.pend("workload proxy manager", "the node agent is gone");
+  assert.deepEqual(await get(), [
+    500,
+    "not ready, pending: workload proxy manager\n" +
+    "workload proxy manager: the node agent is gone (pending for 65 s)\n",
+  ]);
   readiness.done("workload proxy manager");
-  const after = await app.fetch(request("/healthz/ready"));
-  assert.equal(after.status, 200);
-  assert.equal(await after.text(), "ready\n");
+  assert.deepEqual(await get(), [200, "ready\n"]);
+  readiness.pend("workload proxy manager", "the snapshot is awaited");
+  assert.deepEqual(await get(), [
+    500,
+    "not ready, pending: workload proxy manager\n" +
+    "workload proxy manager: the snapshot is awaited (pending for 0 s)\n",
+  ]);
 });
 
 test("readiness: takes GET only; unknown paths are an empty 404", async () => {
@@ -113,7 +130,14 @@ test("admin: /logging shows and changes the level", async () => {
     ["/logging?level=", 200, /^current log level is hickory_server::server=off,info\n$/],
     ["/logging?level=debug", 200, /^current log level is hickory_server::server=off,debug\n$/],
     ["/logging?level=access=trace,warn", 200, /^current log level is hickory_server::server=off,access=trace,warn\n$/],
-    ["/logging?level=access:debug", 400, /^Invalid level provided: access:debug\nusage: /],
+    // As istioctl sends it: `ztunnel-config log --level access:debug,info`.
+    [
+      "/logging?level=access:debug,info",
+      200,
+      /^current log level is hickory_server::server=off,access=debug,info\n$/,
+    ],
+    ["/logging?level=a::b:warning,critical", 200, /^current log level is \S*access=debug,a::b=warn,error\n$/],
+    ["/logging?level=access:loud", 400, /^Invalid level provided: access:loud\nusage: /],
     ["/logging?level=access", 400, /^Invalid level provided: access\nusage: /],
     ["/logging?level=loud", 400, /^Invalid level provided: loud\nusage: /],
     ["/logging?level=error&reset", 200, /^current log level is hickory_server::server=off,error\n$/],

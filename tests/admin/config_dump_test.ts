@@ -127,3 +127,33 @@ test("config dump: the configuration has ztunnel's names and forms, and no crede
   assert.equal(version.istioVersion, "1.31.0");
   assert.equal(version.version, "1.2.3");
 });
+
+/** As Istio's ztunnel has them, in its order. */
+const CONFIG_KEYS =
+  "proxy dnsProxy windowSize connectionWindowSize frameSize poolMaxStreamsPerConn poolUnusedReleaseTimeout socks5Addr adminAddr statsAddr readinessAddr inboundAddr inboundPlaintextAddr outboundAddr dnsProxyAddr illegalPorts network localNode proxyMode proxyWorkloadInformation clusterId clusterDomain caAddress caRootCert altCaHostname xdsAddress xdsRootCert altXdsHostname preferedServiceNamespace secretTtl xdsOnDemand fakeCa fakeSelfInbound selfTerminationDeadline proxyMetadata numWorkerThreads requireOriginalSource proxyArgs dnsResolverCfg dnsResolverOpts inpodUds inpodPortReuse packetMark socketConfig xdsHeaders caHeaders localhostAppTunnel ztunnelIdentity ztunnelWorkload ipv6Enabled crlPath enableEnhancedBaggage";
+
+test("config dump: the configuration has every key of ztunnel's", async () => {
+  const { config } = await dump({
+    resolver: { search: ["svc.cluster.local"], nameServers: ["10.96.0.10:53"], ndots: 5, attempts: 2, timeoutMs: 5000 },
+  });
+  assert.deepEqual(Object.keys(config), CONFIG_KEYS.split(" "));
+  assert.deepEqual(config.dnsResolverCfg, {
+    domain: null,
+    search: ["svc.cluster.local"],
+    name_servers: [{ socket_addr: "10.96.0.10:53" }],
+  });
+  assert.deepEqual(config.dnsResolverOpts, { ndots: 5, attempts: 2, timeout: { secs: 5, nanos: 0 } });
+});
+
+test("config dump: version has every key of ztunnel's", async () => {
+  const { version } = await dump();
+  assert.deepEqual(Object.keys(version), [
+    "version",
+    "gitRevision",
+    "rustVersion",
+    "buildProfile",
+    "buildStatus",
+    "istioVersion",
+    "cryptoProvider",
+  ]);
+});

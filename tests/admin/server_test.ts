@@ -129,3 +129,90 @@ test("admin server: an address in use is an error at the start", async () => {
     await server.close(0);
   }
 });
+
+test("admin server: a long body is sent as it is made, and its maker waits for a slow reader", async () => {
+  let made = 0;
+  const piece = new Uint8Array(64 * 1024).fill(120);
+  const PIECES = 400;
+  const server = await listen("127.0.0.1", 0, {
+    fetch: () =>
+      new Response(
+        new ReadableStream({
+          pull(controller) {
+            if (made++ === PIECES) controller.close();
+            else controller.enqueue(piece);
+          },
+        }, { highWaterMark: 0 }),
+      ),
+  });
+  try {
+    const received = await new Promise<number>((resolve, reject) => {
+      const call = request({ port: server.port, host: "127.0.0.1", agent: false }, (response) => {
+        let size = 0;
+        setTimeout(() => {
+          // 25 MB do not fit into the kernel's buffers.
+          if (made > PIECES - 50) reject(new Error(`${made} pieces were made for a reader that reads nothing`));
+          response.on("data", (chunk: Uint8Array) => size += chunk.length);
+          response.on("end", () => resolve(size));
+          response.resume();
+        }, 100);
+        response.pause();
+      });
+      call.on("error", reject);
+      call.end();
+    });
+    assert.equal(received, PIECES * piece.length);
+  } finally {
+    await server.close(0);
+  }
+});
+
+test("admin server: a body that fails is a 500, or breaks the connection off if it had begun", async () => {
+  let made = 0;
+  const failing = (good: number) =>
+    new ReadableStream({
+      async pull(controller) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        if (made++ >= good) controller.error(new Error("no more"));
+        else controller.enqueue(new TextEncoder().encode("piece"));
+      },
+    }, { highWaterMark: 0 });
+  let good = 0;
+  const server = await listen("127.0.0.1", 0, { fetch: () => new Response(failing(good)) });
+  try {
+    const early = await raw(server.port, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert.match(early.received, /^HTTP\/1\.1 500 [^]*no more\n/);
+    made = 0;
+    good = 4;
+    const late = await raw(server.port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert.match(late.received, /^HTTP\/1\.1 200 [^]*piece/);
+    // The last chunk, of no length, is what would say that this is all.
+    assert.doesNotMatch(late.received, /\r\n0\r\n\r\n/);
+  } finally {
+    await server.close(0);
+  }
+});
+
+test("admin server: connections above the limit are closed, and said", async () => {
+  let full = 0;
+  const server = await listen("127.0.0.1", 0, hello, () => full++);
+  const sockets: ReturnType<typeof connect>[] = [];
+  try {
+    for (let i = 0; i < 512; i++) {
+      sockets.push(
+        await new Promise((resolve) => {
+          const socket = connect(server.port, "127.0.0.1", () => socket.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+          socket.on("error", () => {});
+          // Bun counts a connection from its first byte on.
+          socket.once("data", () => resolve(socket));
+        }),
+      );
+    }
+    const { received } = await raw(server.port, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").catch(() => ({ received: "" }));
+    assert.equal(received, "");
+    assert.equal(full, 1);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    await server.close(0);
+  }
+});

@@ -107,6 +107,7 @@ test("main: local takes a file and the log of every role is configurable", async
     meshFile: "m.yaml",
     stateDir: undefined,
     workers: 2,
+    dnsCapture: false,
     log: { filter: "debug", format: "plain" },
   });
   const cni = await plan(input(["install-cni", "--log_output_level=default:warn,cni-plugin:debug"]).value);
@@ -127,4 +128,26 @@ test("main: a debugger in the runtime is refused, other runtime flags are noted"
   const noted = await run(["cni"], { BUN_OPTIONS: "--smol" });
   assert.match(noted.err, /^ambit: environment variable BUN_OPTIONS is set and changes the runtime/);
   assert.equal(noted.code, 1);
+});
+
+test("main: explain takes its flags, and wrong ones are usage errors", async () => {
+  const table: [string[], RegExp][] = [
+    [["explain"], /explain needs --from/],
+    [["explain", "--from=a/b"], /explain needs --to/],
+    [["explain", "--from=a/b", "--to=1.2.3.4:80", "extra"], /unexpected argument "extra"/],
+    [["explain", "--form=a/b"], /unknown flag "--form": did you mean --from\?/],
+    [["explain", "--from=a/b", "--to=x:1", "--address=nonsense"], /flag --address: "nonsense" must be/],
+  ];
+  for (const [argv, pattern] of table) {
+    const { code, err } = await run(argv);
+    assert.equal(code, 2, argv.join(" "));
+    assert.match(err, pattern);
+  }
+  for (const argv of [["explain", "--help"], ["help", "explain"]]) {
+    const { code, out } = await run(argv);
+    assert.equal(code, 0);
+    assert.match(out, /--from=NAMESPACE\/SERVICEACCOUNT[^]*--json/);
+  }
+  const { code } = await run(["explain", "--from=a/b", "--to=1.2.3.4:80", "--address=127.0.0.1:1"]);
+  assert.equal(code, 2);
 });

@@ -34,7 +34,10 @@ test("readiness: 500 and what is missing before the first snapshot, 200 when all
   await node.launch({ LOCAL_CONTROL: control });
   const early = await eventually(() => node.http(READINESS, "/healthz/ready"));
   assert.equal(early.status, 500);
-  assert.equal(early.body, "not ready, pending: state manager, workload proxy manager\n");
+  const [first, ...reasons] = early.body.split("\n");
+  assert.equal(first, "not ready, pending: state manager, workload proxy manager");
+  assert.match(reasons[0], /^state manager: .* \(pending for [0-9]+ s\)$/);
+  assert.match(reasons[1], /^workload proxy manager: .* \(pending for [0-9]+ s\)$/);
   await symlink(node.socket, control);
   await eventually(async () => assert.equal((await node.http(READINESS, "/healthz/ready")).status, 200), 30_000);
   assert.equal((await node.http(READINESS, "/healthz/ready")).body, "ready\n");
@@ -90,7 +93,7 @@ test("config_dump: every top-level key of ztunnel's, and the connections that ar
     protocol: "HBONE",
   });
   const [inbound] = workloadState[server.spec.uid]!.connections.inbound;
-  assert.equal(inbound!.actualDst, socketAddress(server.ip(), 15008));
+  assert.equal(inbound!.actualDst, socketAddress(server.ip(), APP_PORT));
   assert.equal(inbound!.originalDst, "shop.city.svc.cluster.local");
   assert.equal(inbound!.protocol, "HBONE");
   for (const end of [peer, application]) end.finish();

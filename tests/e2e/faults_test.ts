@@ -254,7 +254,7 @@ test("fault, no descriptors left for connections: it rests, is still there for p
       assert.equal(await held[i]!.welcome, "welcome");
     }
     held.push(...await Promise.all(Array.from({ length: 30 }, connect)));
-    await ztunnel.line((line) => line.includes("cannot accept connections for a moment"), mark);
+    await ztunnel.line((line) => line.includes("no more open files"), mark);
     const cpuMs = ztunnel.cpuMs;
     const from = ztunnel.mark;
     for (const [port, path] of [[15021, "/healthz/ready"], [15020, "/metrics"], [15000, "/config_dump"]] as const) {

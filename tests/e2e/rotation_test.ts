@@ -1,7 +1,7 @@
 /** Certificates that live for seconds: renewed under traffic, which does not notice. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import type { LocalCa } from "../../src/control/local/ca.ts";
+import { createLocalCa, type LocalCa } from "../../src/control/local/ca.ts";
 import { APP_PORT, socketAddress } from "./support/exchange.ts";
 import { complete, Load, serveLoad } from "./support/load.ts";
 import { acceptOne, issue, TestMesh, type TestPod } from "./support/mesh.ts";
@@ -16,7 +16,7 @@ pods:
   - { name: later, namespace: city, serviceAccount: later, node: b }
   - { name: prober, namespace: wild, node: a, captured: false }
 `;
-/** The CA dates certificates two minutes back, so half of their life is over at once: they are renewed every second. */
+/** The CA dates certificates two minutes back, so half of their life is over at once: they are renewed when half of the rest is. */
 const LEAF_TTL_MS = 4_000;
 const ROUND_MS = 250;
 
@@ -75,6 +75,45 @@ test("rotation, under traffic: no request fails, live connections outlive their 
   fresh.write("hello");
   assert.equal(await accepted.read(5), "hello");
   for (const end of [peer, live, fresh, accepted]) end.close();
+  application.close();
+});
+
+test("rotation, another root: under traffic no request fails, while pods trust both and then the new one alone", async () => {
+  const application = serveLoad(server, APP_PORT);
+  const old = mesh.ca;
+  const next = await createLocalCa({ leafTtlMs: LEAF_TTL_MS });
+  const [oldRoot, newRoot] = [old.roots[0]!, next.roots[0]!];
+  const trusting = (ca: LocalCa, roots: readonly string[]): LocalCa => ({
+    roots,
+    sign: async (identity, csr) => ({ ...await ca.sign(identity, csr), roots }),
+  });
+  const [peer, live] = await acceptOne(server, 7000, () => client.connect(server.ip(), 7000));
+  const load = new Load(2, () => client.connect(server.ip(), APP_PORT));
+  // Trust both, then sign with the new one, then trust that alone: pods are renewed at different times in each.
+  const phases = [trusting(old, [oldRoot, newRoot]), trusting(next, [oldRoot, newRoot]), trusting(next, [newRoot])];
+  for (const phase of phases) {
+    const before = [await serials("a"), await serials("b")];
+    mesh.ca = phase;
+    await eventually(async () => {
+      for (const [i, node] of ["a", "b"].entries()) {
+        for (const [identity, serial] of Object.entries(await serials(node))) {
+          assert.notEqual(serial, before[i]![identity], identity);
+        }
+      }
+    });
+    // One of the prober's own goes to a fresh handshake, whatever tunnels the load has.
+    await checkHandshake();
+    peer.write("tick");
+    assert.equal(await live.read(4), "tick");
+  }
+  await load.stop();
+  assert.deepEqual(load.attempts.filter((attempt) => !complete(attempt)), [], `of ${load.attempts.length}`);
+  assert.ok(load.completed > 50);
+  const stranger = await issue(old, "spiffe://cluster.local/ns/wild/sa/default");
+  const refused = await RawTunnel.connect(mesh.pod("prober"), server.ip(), { ...stranger, roots: [newRoot] });
+  await refused.ended();
+  await mesh.node("b").ztunnel.line((line) => line.includes("certificate verification failed"));
+  for (const end of [peer, live]) end.close();
   application.close();
 });
 

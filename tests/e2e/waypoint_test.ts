@@ -30,6 +30,7 @@ pods:
     protocol: HBONE
     address: ["${WAYPOINT.ipv4}", "${WAYPOINT.ipv6}"]
     labels: { app: waypoint }
+    hostname: waypoint.example
 services:
   - { name: waypoint, namespace: city, selector: { app: waypoint }, ports: { 15008: 15008 } }
   - name: by-address
@@ -42,6 +43,19 @@ services:
     selector: { app: server }
     ports: { 80: ${APP_PORT} }
     waypoint: { destination: city/waypoint.city.svc.cluster.local, hboneMtlsPort: 15008 }
+  - name: by-workload-name
+    namespace: city
+    selector: { app: server }
+    ports: { 80: ${APP_PORT} }
+    waypoint: { destination: city/waypoint.example, hboneMtlsPort: 15008 }
+  - name: weighted
+    namespace: city
+    selector: { app: server }
+    ports: { 80: ${APP_PORT} }
+    waypoint: { destination: city/nobody.city.svc.cluster.local, hboneMtlsPort: 15008 }
+    weightedWaypoints:
+      - { destination: { destination: city/nobody.city.svc.cluster.local, hboneMtlsPort: 15008 }, weight: 0 }
+      - { destination: { destination: city/waypoint.city.svc.cluster.local, hboneMtlsPort: 15008 }, weight: 5 }
   - name: lost
     namespace: city
     selector: { app: server }
@@ -100,6 +114,10 @@ const CASES: readonly (readonly [service: string, family: Family])[] = [
   ["by-address", "ipv6"],
   ["by-name", "ipv4"],
   ["by-name", "ipv6"],
+  // By the hostname that only the waypoint's own record has.
+  ["by-workload-name", "ipv4"],
+  ["by-workload-name", "ipv6"],
+  ["weighted", "ipv4"],
 ];
 for (const [service, family] of CASES) {
   test(`waypoint of a service, ${service}, ${family}: asked for the service's own address and port, by the client's identity`, async () => {

@@ -34,6 +34,7 @@ class Subject {
       },
       log: createLog({ filter: "info", format: "plain", sink: () => {}, nowMs: Date.now }),
       flushLog: () => {},
+      droppedLines: () => 0,
     });
   }
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type HandshakeFailure, HboneConnection, type HboneOwner } from "../../src/hbone/connection.ts";
 import { HboneServer } from "../../src/hbone/server.ts";
+import { SocketLink } from "../../src/hbone/link.ts";
 import { createHboneSettings } from "../../src/hbone/settings.ts";
 import { closeDescriptor, socketPair } from "../../src/platform/socket.ts";
 import { TlsContext } from "../../src/platform/tls_context.ts";
@@ -64,7 +65,12 @@ test("hbone: a peer that says hello and goodbye in one flight is not written to 
   const [near, far] = socketPair() as readonly [number, number];
   const session = new GuardedSession(new TlsContext("server", material), near);
   let ended = false;
-  new HboneConnection(loop.io, near, session, createHboneSettings("server"), serverOwner(() => ended = true));
+  new HboneConnection(
+    loop.io,
+    new SocketLink(loop.reactor, near, session),
+    createHboneSettings("server"),
+    serverOwner(() => ended = true),
+  );
   const client = new TlsSession(new TlsContext("client", material), far);
   shakeHands(loop, client);
   const hello = new Uint8Array([...PREFACE, ...EMPTY_SETTINGS]);
@@ -97,8 +103,7 @@ test("hbone: a drain lets a handshake finish that had begun, and what it asks th
   let over: string | undefined;
   const client = new HboneConnection(
     loop.io,
-    far,
-    new TlsSession(new TlsContext("client", material), far),
+    new SocketLink(loop.reactor, far, new TlsSession(new TlsContext("client", material), far)),
     createHboneSettings("client"),
     {
       admit: () => undefined,

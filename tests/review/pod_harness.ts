@@ -6,8 +6,10 @@ import { closeDescriptor } from "../../src/platform/socket.ts";
 import { TlsContext, type TlsMaterial } from "../../src/platform/tls_context.ts";
 import { TlsSession } from "../../src/platform/tls_session.ts";
 import { createAccessLog, createLog, Registry } from "../../src/telemetry/mod.ts";
-import { createTrafficMetrics } from "../../src/telemetry/traffic_metrics.ts";
+import { createWorkerMetrics } from "../../src/telemetry/worker_metrics.ts";
+import { SocketLink } from "../../src/hbone/link.ts";
 import { MeshCache } from "../../src/ztunnel/mesh_cache.ts";
+import { WorkerRevocations } from "../../src/ztunnel/revocation_sweep.ts";
 import { MeshService } from "../../src/ztunnel/mesh_service.ts";
 import type { PodState, WorkerSettings } from "../../src/ztunnel/messages.ts";
 import { PodProxy } from "../../src/ztunnel/pod_proxy.ts";
@@ -25,6 +27,7 @@ export const SETTINGS: WorkerSettings = {
   ipv6Enabled: false,
   illegalPorts: [15008, 15006, 15001],
   localhostAppTunnel: false,
+  names: { clusterDomain: "cluster.local", preferredNamespace: undefined },
   responseBaggage: false,
   policyInfoLogging: false,
   poolMaxStreamsPerConnection: 100,
@@ -63,7 +66,7 @@ export class PodHarness {
     );
     const mesh: MeshCache = new MeshCache({
       reactor,
-      ask: (key, query) => void queueMicrotask(() => mesh.answer(key, service.answer(0, key, query))),
+      ask: (key, query) => void queueMicrotask(() => mesh.answer(key, service.answer(0, key, query).resources)),
       forget: () => {},
     });
     const log = createLog({
@@ -74,6 +77,7 @@ export class PodHarness {
     });
     const access = createAccessLog(log);
     const registry = new Registry({ nowMs: () => performance.now(), retainMs: 0 });
+    const metrics = createWorkerMetrics(registry, log, () => performance.now());
     const listeners = [listenOnLoopback(), listenOnLoopback(), listenOnLoopback()];
     this.#fds = listeners.map(({ fd }) => fd);
     this.port = listeners[2].port;
@@ -83,14 +87,18 @@ export class PodHarness {
         io,
         settings: SETTINGS,
         mesh,
+        names: mesh,
+        hosts: undefined,
+        revocations: new WorkerRevocations(),
         keeper: {
           registry,
-          traffic: createTrafficMetrics(registry),
+          traffic: metrics.traffic,
           access,
           log,
           records: new Set(),
           nowMs: () => performance.now(),
         },
+        metrics,
         access,
         log,
         tuning: { keepalive: undefined, userTimeoutMs: undefined },
@@ -106,6 +114,7 @@ export class PodHarness {
         serviceAccount: "web",
         namespaceFd: -1,
         listeners: { outbound: this.#fds[0], inboundPlaintext: this.#fds[1], inboundHbone: this.#fds[2] },
+        mark: undefined,
         originalSource: false,
       },
       this.state(policies, missing),
@@ -147,8 +156,7 @@ export class PodHarness {
     let open = false;
     const connection = new HboneConnection(
       this.loop.io,
-      fd,
-      new TlsSession(this.#client, fd),
+      new SocketLink(this.loop.reactor, fd, new TlsSession(this.#client, fd)),
       createHboneSettings("client"),
       {
         admit: () => undefined,

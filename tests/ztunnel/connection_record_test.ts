@@ -47,6 +47,7 @@ function ends(direction: "inbound" | "outbound", change: Partial<ConnectionEnds>
     hboneAddress: "10.0.0.2:8080",
     original: "10.96.0.1:80",
     mutualTls: true,
+    nested: false,
     ...change,
   };
 }
@@ -194,4 +195,14 @@ describe("connection_record: the admin view", () => {
     assert.equal(view.originalDst, undefined);
     assert.deepEqual(keeper.records, new Set([tunnel, plain]));
   });
+});
+
+test("connection_record: a connection that failed is counted as such with its flags, one that ended well is not", () => {
+  const failed = (labels: string) => metric("istio_tcp_connections_failed_total", labels);
+  run("outbound");
+  assert.equal(renderOpenMetrics(keeper.registry).includes("istio_tcp_connections_failed_total{"), false);
+  new ConnectionRecord(keeper, ends("outbound"), nowMs).end("TLS_FAILURE", "tls error");
+  new ConnectionRecord(keeper, ends("outbound"), nowMs).end("CONNECT", "broke off");
+  assert.equal(failed('response_flags="TLS_FAILURE"'), 1);
+  assert.equal(failed('response_flags="CONNECT"'), 1);
 });

@@ -53,9 +53,10 @@ describe("data_plane: the way of a connection", () => {
     planes.until(() => planes.client.said("report").length > 0, "the report");
     const [report] = planes.client.said("report");
     assert.equal(report.id, 5);
-    assert.equal(report.connections.length, 1);
-    assert.equal(report.connections[0].protocol, "HBONE");
-    assert.equal(report.connections[0].originalDst, "127.0.0.3:80");
+    const connections = planes.client.said("connections").flatMap((part) => part.connections);
+    assert.equal(connections.length, 1);
+    assert.equal(connections[0].protocol, "HBONE");
+    assert.equal(connections[0].originalDst, "127.0.0.3:80");
     assert.ok(report.metrics.slots.length > 0);
   });
 
@@ -139,6 +140,37 @@ describe("data_plane: messages", () => {
     planes.until(() => planes.client.said("drained").length > 0, "the end of the drain");
     assert.equal(planes.client.said("drained").length, 1);
     assert.equal(planes.client.said("report").at(-1)?.id, 0, "its last counts come first");
+  });
+
+  test("data_plane: what has not ended by the deadline is cut, says so, and is counted as failed", () => {
+    const [client, server] = established();
+    planes.client.tell({ type: "drain" }, { type: "finish" });
+    planes.client.tell({ type: "cut", reason: "connection closed due to connection drain" });
+    planes.until(() => planes.client.said("drained").length > 0, "the end of the drain");
+    assert.match(
+      planes.client.lines[0],
+      /bytes_sent=1 bytes_recv=1 .*error="connection closed due to connection drain"/,
+    );
+    const counted = planes.client.said("report").flatMap(({ metrics }) => metrics.defined);
+    const failed = counted.filter(({ family }) => family === "istio_tcp_connections_failed");
+    assert.equal(failed.length, 1);
+    assert.match(failed[0].labels, /response_flags="CONNECT"/);
+    for (const peer of [client, server]) untilReset(peer);
+  });
+
+  test("data_plane: what is cut before anything is known of its destination leaves a line too", () => {
+    planes.client.answers = false;
+    const waiting = planes.connect();
+    planes.until(() => planes.client.said("lookup").length > 0, "its question");
+    planes.client.tell({ type: "cut", reason: "connection closed due to connection drain" });
+    untilReset(waiting);
+    assert.match(planes.client.lines[0], /connection failed.*error="connection closed due to connection drain"/);
+  });
+
+  test("data_plane: a worker that fails writes the lines of its connections", () => {
+    established();
+    planes.client.plane.lastWords();
+    assert.match(planes.client.lines[0], /error="connection lost: the part of this proxy that served it failed"/);
   });
 
   test("data_plane: takes no connection after a drain", () => {

@@ -3,6 +3,7 @@ import { Reactor } from "../../src/net/reactor.ts";
 import { ownerNumber } from "../../src/platform/ownership.ts";
 import { threadPort } from "../../src/platform/thread.ts";
 import type { FromWorker, ToWorker, WorkerStart } from "../../src/ztunnel/messages.ts";
+import { WorkerLinks } from "../../src/ztunnel/worker_links.ts";
 import { Flag, type GroupSettings } from "./group_settings.ts";
 
 const port = threadPort();
@@ -18,8 +19,12 @@ const reactor: Reactor = new Reactor(() => performance.now(), () => {
   for (let taken = port.take(); taken !== undefined; taken = port.take()) handle(taken.message as ToWorker);
 }, { table: new Uint8Array(start.ownership), owner: ownerNumber(start.generation) });
 
+const links = new WorkerLinks(reactor, start.generation, (event) => post({ type: "link", event }));
+
 function handle(message: ToWorker): void {
   switch (message.type) {
+    case "link":
+      return links.handle(message.order);
     case "epoch":
       if (settings.silent.includes(start.generation)) return;
       seen.push(`epoch ${message.epoch}`);
@@ -46,7 +51,6 @@ function handle(message: ToWorker): void {
           deltas: new Float64Array(),
           removed: new Uint32Array(),
         },
-        connections: [],
       });
       return;
     default:

@@ -153,6 +153,25 @@ describe("mesh_cache", () => {
     assert.equal(asked.length, 3);
   });
 
+  test("mesh_cache: some endpoints of a large service are replaced by others after a minute, though they are in use", () => {
+    cache.lookup(address("10.0.0.1"), new Waiter());
+    cache.answer(asked[0], EMPTY, true);
+    fill("10.0.0.2");
+    for (let i = 0; i < 4; i++) {
+      assert.notEqual(cache.lookup(address("10.0.0.1"), new Waiter()), undefined);
+      pass(MINUTE_MS / 4);
+    }
+    pass(MINUTE_MS / 2);
+    assert.deepEqual(forgotten, [asked[0]]);
+    assert.equal(cache.lookup(address("10.0.0.1"), new Waiter()), undefined);
+    assert.equal(asked.length, 3);
+    cache.answer(asked[2], EMPTY);
+    for (let i = 0; i < 8; i++) {
+      pass(MINUTE_MS / 2);
+      assert.notEqual(cache.lookup(address("10.0.0.1"), new Waiter()), undefined, "a whole answer stays");
+    }
+  });
+
   test("mesh_cache: nothing that somebody waits for is dropped to make room", () => {
     const waiting = new Waiter();
     cache.lookup(address("10.0.0.1"), waiting);

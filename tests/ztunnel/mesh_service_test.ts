@@ -23,19 +23,24 @@ function address(ip: string): MeshQuery {
 
 /** Replaces the mesh and tells whom that concerns. */
 function replace(workloads: readonly Workload[], services: MeshResources["services"] = [SHOP]): Map<number, string[]> {
-  return subject.changed(store.replaceAll({ workloads, services, policies: [] }).tokens);
+  return subject.changed(store.replaceAll({ workloads, services, policies: [] }));
 }
 
 describe("mesh_service", () => {
   test("mesh_service: answers with the part of the mesh that a question needs", () => {
-    const vip = subject.answer(0, "vip", address("10.96.0.1"));
+    const vip = subject.answer(0, "vip", address("10.96.0.1")).resources;
     assert.deepEqual(vip.services.map(({ name }) => name), ["shop"]);
     assert.deepEqual(vip.workloads.map(({ name }) => name), ["web"]);
-    const own = subject.answer(0, "own", { kind: "workload", uid: WEB.uid });
+    const own = subject.answer(0, "own", { kind: "workload", uid: WEB.uid }).resources;
     assert.ok(own.workloads.some(({ name }) => name === "web"));
-    const named = subject.answer(0, "named", { kind: "hostname", hostname: "shop.default.svc", uid: WEB.uid });
+    const named =
+      subject.answer(0, "named", { kind: "hostname", hostname: "shop.default.svc", uid: WEB.uid }).resources;
     assert.deepEqual(named.services.map(({ hostname }) => hostname), ["shop.default.svc"]);
-    assert.deepEqual(subject.answer(0, "none", address("192.0.2.1")), { workloads: [], services: [], policies: [] });
+    assert.deepEqual(subject.answer(0, "none", address("192.0.2.1")).resources, {
+      workloads: [],
+      services: [],
+      policies: [],
+    });
     assert.equal(subject.size, 4);
   });
 
@@ -49,6 +54,22 @@ describe("mesh_service", () => {
     assert.deepEqual(replace([WEB, OTHER]), new Map(), "a subscription ends with the change that it reports");
     subject.answer(1, "vip", address("10.96.0.1"));
     assert.deepEqual(replace([changed, OTHER]), new Map([[1, ["vip"]]]));
+  });
+
+  test("mesh_service: of a large service it answers with some endpoints, and tells of any change of any of them", () => {
+    const many = Array.from(
+      { length: 1000 },
+      (_, i) => pod(`p${i}`, [`10.2.${i >> 8}.${i & 255}`], endpointOf("shop")),
+    );
+    store.apply({ upsert: { workloads: many } });
+    subject = new MeshService(store, { nodeName: "node-a", random: Math.random });
+    const { resources, sampled } = subject.answer(0, "vip", address("10.96.0.1"));
+    assert.equal(sampled, true);
+    assert.ok(resources.workloads.length < 300);
+    const absent = many.find(({ uid }) => !resources.workloads.some((found) => found.uid === uid))!;
+    const changes = store.apply({ upsert: { workloads: [{ ...absent, status: "Unhealthy" }] } });
+    assert.deepEqual(subject.changed(changes), new Map([[0, ["vip"]]]));
+    assert.equal(new MeshService(store).answer(0, "vip", address("10.96.0.1")).sampled, undefined);
   });
 
   test("mesh_service: what was not there when it was asked for is reported when it comes", () => {

@@ -12,7 +12,7 @@ const NODE = "node-a";
 const WEB = pod("web", ["10.0.0.2"], { node: NODE });
 const INFO: PodInfo = {
   uid: "uid-1",
-  netns: "/proc/1/ns/net",
+  netns: { kind: "path", path: "/proc/1/ns/net" },
   name: "web",
   namespace: "default",
   serviceAccount: "web",
@@ -20,13 +20,16 @@ const INFO: PodInfo = {
 
 class TestListeners implements PodListeners {
   readonly namespaceFd = 5;
-  readonly fds = { outbound: 6, inboundPlaintext: 7, inboundHbone: 8 };
+  readonly namespaceIdentity = "0:4:1";
+  fds: PodListeners["fds"] = { outbound: 6, inboundPlaintext: 7, inboundHbone: 8 };
+  readonly mark = 1337;
   readonly originalSource = true;
   open = true;
   waiting: number[] = [];
-  constructor(readonly info: PodInfo) {}
-  acceptLast(take: Parameters<PodListeners["acceptLast"]>[0]): void {
-    for (const fd of this.waiting.splice(0)) take("outbound", fd);
+  constructor(readonly info: PodInfo, readonly shared: boolean) {}
+  stopListening(take: Parameters<PodListeners["stopListening"]>[0]): void {
+    for (const fd of take === undefined ? [] : this.waiting.splice(0)) take?.("outbound", fd);
+    this.fds = {};
   }
   close(): void {
     this.open = false;
@@ -36,12 +39,17 @@ class TestListeners implements PodListeners {
 let time: VirtualTime;
 let store: MeshStore;
 let pods: Pods;
+/** All but `waits`. */
 let sent: ToWorker[];
+/** Pods whose connections are to be held back. */
+let waits: Extract<ToWorker, { type: "pod_wait" }>[];
 let opened: TestListeners[];
 /** Users of each identity, as the certificate store counts them. */
 let users: Map<string, number>;
 let warnings: string[];
 let refuseListeners: string | undefined;
+/** Another process watches the sockets too. */
+let shared: boolean;
 let refuseCertificate: string | undefined;
 let metrics: { started: number; stopped: number };
 
@@ -54,19 +62,21 @@ beforeEach(() => {
   time = new VirtualTime();
   store = new MeshStore();
   sent = [];
+  waits = [];
   opened = [];
   users = new Map();
   warnings = [];
   refuseListeners = refuseCertificate = undefined;
+  shared = false;
   metrics = { started: 0, stopped: 0 };
   pods = new Pods({
     store,
     nodeName: NODE,
     openListeners: (info) => {
-      if (refuseListeners !== undefined) throw new Error(refuseListeners);
-      const listeners = new TestListeners(info);
+      if (refuseListeners !== undefined) return Promise.reject(new Error(refuseListeners));
+      const listeners = new TestListeners(info, shared);
       opened.push(listeners);
-      return listeners;
+      return Promise.resolve(listeners);
     },
     acquireCertificate: (identity) => {
       users.set(identity, (users.get(identity) ?? 0) + 1);
@@ -75,7 +85,7 @@ beforeEach(() => {
         : Promise.reject(new Error(refuseCertificate));
     },
     releaseCertificate: (identity) => users.set(identity, (users.get(identity) ?? 0) - 1),
-    broadcast: (message) => sent.push(message),
+    broadcast: (message) => void (message.type === "pod_wait" ? waits.push(message) : sent.push(message)),
     settle: () => Promise.resolve(),
     schedule: time.schedule,
     started: () => metrics.started++,
@@ -120,13 +130,14 @@ describe("pods: serving", () => {
       serviceAccount: "web",
       namespaceFd: 5,
       listeners: opened[0].fds,
+      mark: 1337,
       originalSource: true,
     });
     assert.equal(message.state.workload.uid, WEB.uid);
     assert.equal(message.state.identity, identityOf(WEB));
     assert.deepEqual(message.tls, material(identityOf(WEB)));
     assert.deepEqual([pods.active, pods.pending], [1, 0]);
-    assert.deepEqual(pods.views(), [{ info: INFO, up: true }]);
+    assert.deepEqual(pods.views(), [{ info: INFO, up: true, phase: "up" }]);
     assert.deepEqual(pods.replay(), sent, "a new worker is told the same");
     assert.equal(metrics.started, 1);
   });
@@ -141,10 +152,10 @@ describe("pods: serving", () => {
 
   test("pods: the same pod in another namespace replaces the first", async () => {
     await pods.add(INFO);
-    await pods.add({ ...INFO, netns: "/proc/2/ns/net" });
+    await pods.add({ ...INFO, netns: { kind: "path", path: "/proc/2/ns/net" } });
     assert.deepEqual(types(), ["pod_up", "pod_down", "pod_up"]);
     assert.deepEqual(opened.map(({ open }) => open), [false, true]);
-    assert.equal(opened[1].info.netns, "/proc/2/ns/net");
+    assert.deepEqual(opened[1].info.netns, { kind: "path", path: "/proc/2/ns/net" });
     assert.equal(users.get(identityOf(WEB)), 1);
     assert.deepEqual(pods.uids(), ["uid-1"]);
   });
@@ -195,20 +206,31 @@ describe("pods: failures", () => {
     assert.equal(time.pending, 0);
   });
 
-  test("pods: a pod without a certificate opens no listener, and is tried again", async () => {
+  test("pods: a pod without a certificate listens, is not served, and is when the certificate comes", async () => {
     refuseCertificate = "the CA is down";
-    await assert.rejects(pods.add(INFO), /the CA is down/);
-    assert.equal(opened.length, 0);
-    assertNothingHeld();
-    refuseCertificate = undefined;
-    time.advance(5_000);
-    await turn();
-    assert.equal(pods.active, 1);
+    await assert.rejects(pods.add(INFO), /failure to start proxy : the CA is down/);
+    assert.deepEqual(opened.map(({ open }) => open), [true]);
+    assert.deepEqual(types(), []);
+    assert.equal(waits.at(-1)?.reason, "the CA is down", "what connects is told why");
+    assert.equal(users.get(identityOf(WEB)), 1, "the store goes on trying");
+    assert.deepEqual([pods.active, pods.pending], [1, 0]);
+    pods.certificateChanged("spiffe://somebody/else", material("x"));
+    assert.deepEqual(types(), ["certificate"]);
+    pods.certificateChanged(identityOf(WEB), material("late"));
+    assert.deepEqual(types(), ["certificate", "certificate", "pod_up"]);
+    const [message] = pods.replay();
+    assert.ok(message.type === "pod_up");
+    assert.deepEqual(message.tls, material("late"));
+    assert.equal(users.get(identityOf(WEB)), 1);
   });
 
-  test("pods: a pod whose record never comes fails after 5 s, in words that help", async () => {
+  test("pods: a pod whose record has not come listens, fails after 5 s in words that help, and is served when it comes", async () => {
     setMesh([]);
     const added = pods.add(INFO);
+    await turn();
+    assert.deepEqual(opened.map(({ open }) => open), [true]);
+    assert.match(waits[0].reason, /^failed to fetch information about local workload: web\.default \(web\): /);
+    assert.deepEqual(waits[0].pod.listeners, opened[0].fds);
     time.advance(4_999);
     assert.equal(warnings.length, 0);
     time.advance(1);
@@ -216,7 +238,32 @@ describe("pods: failures", () => {
       added,
       /timed out waiting for workload: no record of default\/web with service account web on this node came within 5 s/,
     );
-    assertNothingHeld();
+    assert.deepEqual(pods.replay(), waits.slice(-1), "a new worker holds back connections too");
+    setMesh([WEB]);
+    await turn();
+    assert.deepEqual(types(), ["pod_up"]);
+    assert.equal(opened.length, 1);
+  });
+
+  test("pods: an announced pod is acknowledged when it listens, before anything of it is known", async () => {
+    setMesh([]);
+    await pods.announce(INFO);
+    assert.equal(waits.length, 1);
+    assert.deepEqual([pods.active, pods.pending, metrics.started], [1, 0, 1]);
+  });
+
+  test("pods: what connects to sockets that another process watches too is not held back, up to 5 s", async () => {
+    setMesh([]);
+    shared = true;
+    await pods.announce(INFO);
+    time.advance(4_999);
+    assert.deepEqual(waits, []);
+    assert.deepEqual(pods.replay(), []);
+    time.advance(1);
+    assert.equal(waits.length, 1);
+    setMesh([WEB]);
+    await turn();
+    assert.deepEqual(types(), ["pod_up"]);
   });
 
   test("pods: a pod waits for its record, and for its own record only", async () => {

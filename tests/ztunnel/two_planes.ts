@@ -43,6 +43,7 @@ const SETTINGS: WorkerSettings = {
   ipv6Enabled: false,
   illegalPorts: [15_008, 15_006, 15_001],
   localhostAppTunnel: false,
+  names: { clusterDomain: "cluster.local", preferredNamespace: undefined },
   responseBaggage: false,
   policyInfoLogging: true,
   poolMaxStreamsPerConnection: 100,
@@ -92,6 +93,7 @@ export class Node {
         },
       },
       log: createLog({ filter: "info", format: "plain", sink: (line) => this.lines.push(line), nowMs: Date.now }),
+      droppedLines: () => 0,
       flushLog: () => {},
     });
   }
@@ -109,8 +111,8 @@ export class Node {
   #received(message: FromWorker): void {
     this.posted.push(message);
     if (message.type !== "lookup" || !this.answers) return;
-    const resources = this.#service.answer(0, message.key, message.query);
-    this.tell({ type: "answer", key: message.key, resources });
+    const { resources } = this.#service.answer(0, message.key, message.query);
+    this.tell({ type: "answer", key: message.key, resources, sampled: false });
   }
 }
 
@@ -254,6 +256,7 @@ export class TwoPlanes {
         serviceAccount: workload.serviceAccount,
         namespaceFd: this.#namespaceFd,
         listeners: { outbound, inboundHbone, inboundPlaintext: this.#listen(workload.workloadIps[0], 0) },
+        mark: undefined,
         originalSource: false,
       },
       state: stateOf(workload),

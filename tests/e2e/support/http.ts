@@ -5,6 +5,8 @@ export interface HttpResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
+  /** The body as it came, when its length was told. */
+  readonly bytes: Uint8Array;
 }
 
 export interface HttpRequest {
@@ -17,32 +19,46 @@ export async function httpOver(peer: Peer, path: string, request: HttpRequest = 
   const headers = { Host: "test", Connection: "close", ...request.headers };
   const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
   peer.write(`${request.method ?? "GET"} ${path} HTTP/1.1\r\n${head}\r\n`);
-  const { text } = await peer.readToEnd();
+  const bytes = await peer.readBytesToEnd();
   peer.close();
-  return parseResponse(text);
+  return parseResponse(bytes);
 }
 
-function parseResponse(text: string): HttpResponse {
-  const split = text.indexOf("\r\n\r\n");
-  const [status = "", ...lines] = text.slice(0, split).split("\r\n");
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+const HEAD_END = encoder.encode("\r\n\r\n");
+const LINE_END = encoder.encode("\r\n");
+
+function parseResponse(bytes: Uint8Array): HttpResponse {
+  const split = find(bytes, HEAD_END, 0);
+  const [status = "", ...lines] = decoder.decode(bytes.subarray(0, split)).split("\r\n");
   const headers: Record<string, string> = {};
   for (const line of lines) headers[line.slice(0, line.indexOf(":")).toLowerCase()] = line.slice(line.indexOf(":") + 2);
-  const raw = text.slice(split + 4);
+  const raw = bytes.subarray(split + HEAD_END.length);
   return {
     status: Number(status.split(" ")[1]),
     headers,
-    body: headers["transfer-encoding"] === "chunked" ? dechunk(raw) : raw,
+    bytes: raw,
+    body: headers["transfer-encoding"] === "chunked" ? dechunk(raw) : decoder.decode(raw),
   };
 }
 
-/** Counts characters for bytes, which is right for the ASCII that is served here. */
-function dechunk(raw: string): string {
+function dechunk(raw: Uint8Array): string {
+  // A character may be cut by the end of a chunk.
+  const streaming = new TextDecoder();
   let body = "";
   for (let at = 0;;) {
-    const end = raw.indexOf("\r\n", at);
-    const size = parseInt(raw.slice(at, end), 16);
-    if (!(size > 0)) return body;
-    body += raw.slice(end + 2, end + 2 + size);
-    at = end + 2 + size + 2;
+    const end = find(raw, LINE_END, at);
+    const size = parseInt(decoder.decode(raw.subarray(at, end)), 16);
+    if (!(size > 0)) return body + streaming.decode();
+    const start = end + LINE_END.length;
+    body += streaming.decode(raw.subarray(start, start + size), { stream: true });
+    at = start + size + LINE_END.length;
   }
+}
+
+/** Where `wanted` begins; the end of `bytes` when it is not there. */
+function find(bytes: Uint8Array, wanted: Uint8Array, from: number): number {
+  const at = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf(wanted, from);
+  return at < 0 ? bytes.length : at;
 }

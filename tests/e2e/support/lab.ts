@@ -94,6 +94,12 @@ export class Lab {
   }
 }
 
+/** What of a pod it takes to put sockets into it. */
+export interface PodSockets {
+  readonly namespaceFd: number;
+  readonly mesh: { readonly lab: Lab };
+}
+
 export interface Server {
   close(): void;
 }

@@ -20,7 +20,7 @@ export function complete({ received, end }: Attempt): boolean {
 }
 
 /** The application that answers. `accepted` counts requests that reached it, `answered` those that it could answer. */
-export function serveLoad(pod: TestPod, port: number): Server & { accepted: number } {
+export function serveLoad(pod: Pick<TestPod, "listen">, port: number): Server & { accepted: number } {
   const served = {
     accepted: 0,
     close: () => server.close(),

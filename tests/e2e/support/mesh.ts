@@ -3,9 +3,10 @@
  * and CA and as every application. The text is that of a mesh file (src/control/local/mesh_file.ts).
  */
 import "reflect-metadata";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { RedirectionSettings } from "../../../src/cni/redirection/redirection.ts";
 import { AddressBook } from "../../../src/control/local/addresses.ts";
 import { createLocalCa, type LocalCa } from "../../../src/control/local/ca.ts";
 import { type Delivery, type NodeChannel, serveNode } from "../../../src/control/local/channel_server.ts";
@@ -15,6 +16,7 @@ import { isIpv6 } from "../../../src/mesh/ip.ts";
 import { tool } from "../../../src/local/run_tool.ts";
 import { closeDescriptor } from "../../../src/platform/socket.ts";
 import type { TlsMaterial } from "../../../src/platform/tls_context.ts";
+import { type ZdsPod, ZdsServer, type ZdsServerOptions } from "../../support/zds_server.ts";
 import { httpOver, type HttpRequest, type HttpResponse } from "./http.ts";
 import { Lab, type Server } from "./lab.ts";
 import { parseMetrics, type Sample, type Traffic, traffic } from "./metrics.ts";
@@ -51,6 +53,10 @@ export interface MeshOptions {
   readonly leafTtlMs?: number;
   /** Added to each ztunnel's environment. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Pods are announced by a node agent, as in a cluster; else by the control channel. */
+  readonly agents?: ZdsServerOptions;
+  /** How pods are redirected, where that is not the default. */
+  readonly redirection?: Partial<RedirectionSettings>;
 }
 
 export class TestPod {
@@ -100,6 +106,8 @@ export class TestNode {
     readonly namespaceFd: number,
     readonly channel: NodeChannel,
     readonly socket: string,
+    /** The node agent, if pods are announced by one. */
+    public agent: ZdsServer | undefined,
   ) {}
 
   /** Starts a ztunnel and waits until it serves its pods. */
@@ -112,7 +120,13 @@ export class TestNode {
   }
 
   /** Tells the node of a pod; resolves when it is served, if a ztunnel is there. */
-  async addPod({ uid, name, namespace, serviceAccount }: MeshPod): Promise<void> {
+  async addPod(pod: MeshPod): Promise<void> {
+    const { uid, name, namespace, serviceAccount } = pod;
+    if (this.agent !== undefined) {
+      this.agent.rememberPod(this.mesh.agentPod(pod));
+      if (this.agent.newest !== undefined) await this.agent.addPod(this.mesh.agentPod(pod));
+      return;
+    }
     const netns = this.mesh.sandbox.netnsInside({ pod: name, namespace });
     await this.channel.addPod({ uid, name, namespace, serviceAccount, netns });
   }
@@ -121,6 +135,7 @@ export class TestNode {
     this.ztunnel = await ZtunnelProcess.start(this.mesh.sandbox, this.home, {
       LOCAL_CONTROL: this.socket,
       NODE_NAME: this.name,
+      ...(this.agent === undefined ? {} : { INPOD_UDS: this.agent.path }),
       ZTUNNEL_WORKER_THREADS: "1",
       RUST_LOG: "info",
       ...this.mesh.options.env,
@@ -164,7 +179,12 @@ export class TestMesh {
     mesh.ca = await mesh.createCa(options.leafTtlMs);
     mesh.file = mesh.#read(text);
     const { nodes, pods } = mesh.file;
-    await mesh.sandbox.add({ nodes, pods, captured: pods.filter((pod) => pod.captured).map((pod) => pod.uid) });
+    await mesh.sandbox.add({
+      nodes,
+      pods,
+      captured: pods.filter((pod) => pod.captured).map((pod) => pod.uid),
+      ...(options.redirection === undefined ? {} : { redirection: options.redirection }),
+    });
     for (const spec of pods) {
       const fd = mesh.sandbox.openNetns({ pod: spec.name, namespace: spec.namespace });
       mesh.pods.push(new TestPod(mesh, spec, fd));
@@ -211,6 +231,11 @@ export class TestMesh {
     return twin;
   }
 
+  /** A pod as a node agent knows it. */
+  agentPod({ uid, name, namespace, serviceAccount }: MeshPod): ZdsPod {
+    return { uid, name, namespace, serviceAccount, netns: this.sandbox.netnsPath({ pod: name, namespace }) };
+  }
+
   /** A service's virtual address. */
   vip(name: string, family: Family = "ipv4"): string {
     const service = this.file.resources.services.find((service) => service.name === name);
@@ -241,6 +266,7 @@ export class TestMesh {
   async stop(): Promise<void> {
     for (const { ztunnel } of this.nodes) if (ztunnel?.running) ztunnel.kill("SIGKILL");
     await this.lab.close();
+    for (const agent of new Set(this.nodes.map((node) => node.agent))) agent?.stop();
     for (const { channel, namespaceFd } of this.nodes) {
       await channel.close();
       closeDescriptor(namespaceFd);
@@ -251,7 +277,7 @@ export class TestMesh {
   }
 
   async #createNode(name: string, home: string): Promise<TestNode> {
-    const socket = join(this.directory, `${name}.${home}.sock`);
+    const socket = join(this.directory, `${name}.${this.nodes.length}.sock`);
     const channel = await serveNode({
       path: socket,
       node: name,
@@ -259,9 +285,20 @@ export class TestMesh {
       onEvent: () => {},
     });
     await channel.setMesh(this.file.resources);
-    const node = new TestNode(this, name, home, this.sandbox.openNetns({ node: home }), channel, socket);
+    const agent = await this.#agentOf(name);
+    const node = new TestNode(this, name, home, this.sandbox.openNetns({ node: home }), channel, socket, agent);
     for (const { spec } of this.pods) if (spec.node === name && spec.captured) await node.addPod(spec);
     return node;
+  }
+
+  /** One for all ztunnels of a node, in a directory that they share. */
+  async #agentOf(name: string): Promise<ZdsServer | undefined> {
+    if (this.options.agents === undefined) return undefined;
+    const known = this.nodes.find((node) => node.name === name)?.agent;
+    if (known !== undefined) return known;
+    const directory = join(this.directory, name);
+    await mkdir(directory, { recursive: true });
+    return ZdsServer.start(join(directory, "ztunnel.sock"), this.options.agents);
   }
 
   #read(text: string): MeshFile {
@@ -279,7 +316,11 @@ export async function issue(ca: LocalCa, identity: string): Promise<TlsMaterial>
 }
 
 /** The first connection that `pod` accepts on a port, and the server, which is closed with it. */
-export async function acceptOne(pod: TestPod, port: number, connect: () => Promise<Peer>): Promise<[Peer, Peer]> {
+export async function acceptOne(
+  pod: Pick<TestPod, "listen">,
+  port: number,
+  connect: () => Promise<Peer>,
+): Promise<[Peer, Peer]> {
   let accepted: (peer: Peer) => void = () => {};
   const incoming = within<Peer>(10_000, "a connection at the application", (resolve) => accepted = resolve);
   const server = pod.listen(port, (peer) => accepted(peer));

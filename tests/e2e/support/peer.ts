@@ -93,6 +93,12 @@ export class Peer implements TcpSink {
     return { text: new TextDecoder().decode(this.#take(this.#held)), end };
   }
 
+  /** Everything that still comes up to the end, as it came. */
+  async readBytesToEnd(timeoutMs?: number): Promise<Uint8Array> {
+    await this.ended(timeoutMs);
+    return this.#take(this.#held);
+  }
+
   readable(): void {
     const n = this.#tcp.read(buffer, 0, buffer.length);
     if (n > 0) {

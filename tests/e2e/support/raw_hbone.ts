@@ -4,13 +4,13 @@
  */
 import { HboneConnection, type HboneOwner, type TunnelStream, type TunnelUser } from "../../../src/hbone/connection.ts";
 import { HboneServer, type ServerTunnel } from "../../../src/hbone/server.ts";
+import { SocketLink } from "../../../src/hbone/link.ts";
 import { createHboneSettings } from "../../../src/hbone/settings.ts";
 import { localAddress } from "../../../src/platform/socket.ts";
 import { TlsContext, type TlsMaterial } from "../../../src/platform/tls_context.ts";
 import { TlsSession } from "../../../src/platform/tls_session.ts";
 import { ErrorCode, type Fields } from "../../../src/protocol/http2/mod.ts";
-import type { Lab, Server } from "./lab.ts";
-import type { TestPod } from "./mesh.ts";
+import type { Lab, PodSockets, Server } from "./lab.ts";
 import { within } from "./wait.ts";
 
 const decoder = new TextDecoder();
@@ -125,18 +125,23 @@ export class RawTunnel implements HboneOwner {
 
   /** Connects from a pod. Resolves when this end's handshake is done, or the connection is over (`over`). */
   static async connect(
-    from: TestPod,
+    from: PodSockets,
     ip: string,
     material: TlsMaterial,
     presents: "identity" | "nothing" = "identity",
   ): Promise<RawTunnel> {
     const { lab } = from.mesh;
     const fd = await lab.connectRaw(from.namespaceFd, ip, 15008);
-    const context = new TlsContext("client", material, presents);
+    const context = new TlsContext("client", material, { presents });
     const tunnel = new RawTunnel();
     const session = new TlsSession(context, fd);
     context.close();
-    tunnel.#connection = new HboneConnection(lab.io, fd, session, createHboneSettings("client"), tunnel);
+    tunnel.#connection = new HboneConnection(
+      lab.io,
+      new SocketLink(lab.io.reactor, fd, session),
+      createHboneSettings("client"),
+      tunnel,
+    );
     await tunnel.#until(() => tunnel.#open || tunnel.over !== undefined, "the TLS handshake");
     return tunnel;
   }
@@ -213,7 +218,7 @@ export interface RawRequest {
 /** A waypoint for tests: takes tunnels on the pod's 15008 and hands on what is asked. */
 export function listenHbone(
   lab: Lab,
-  pod: TestPod,
+  pod: Pick<PodSockets, "namespaceFd">,
   material: TlsMaterial,
   requested: (request: RawRequest) => void,
 ): Server {

@@ -49,14 +49,25 @@ export class Sandbox {
     return fd;
   }
 
+  /** Where `place` is to this process. */
+  netnsPath(place: Place): string {
+    return this.#path(place);
+  }
+
+  /** Where a file of the sandbox is to this process. */
+  pathInside(path: string): string {
+    return `/proc/${this.#pid}/root${path}`;
+  }
+
   /** Where `place` is to a process inside the sandbox. */
   netnsInside(place: Place): string {
     return join(this.#netns, fileOf(place));
   }
 
-  /** Runs a command inside the sandbox and, if given, in the network of one place. */
-  command(command: readonly string[], place: Place): readonly string[] {
-    return ["nsenter", `--target=${this.#pid}`, "--mount", "--pid", `--net=${this.#path(place)}`, "--", ...command];
+  /** Runs a command inside the sandbox, in the network of one place; its working directory is the root if none is given. */
+  command(command: readonly string[], place: Place, workingDirectory?: string): readonly string[] {
+    const enter = ["nsenter", `--target=${this.#pid}`, "--mount", "--pid", `--net=${this.#path(place)}`];
+    return [...enter, ...(workingDirectory === undefined ? [] : [`--wd=${workingDirectory}`]), "--", ...command];
   }
 
   /** Ends every process inside; the kernel takes the rest away. */

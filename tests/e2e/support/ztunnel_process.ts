@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import process from "node:process";
 import { type AccessLine, parseAccessLine } from "../../../scripts/demo/access_line.ts";
 import { ambitCommand } from "../../../scripts/demo/mesh_process.ts";
-import { onlyChild, type Sandbox } from "./sandbox.ts";
+import { onlyChild, type Place, type Sandbox } from "./sandbox.ts";
 import { within } from "./wait.ts";
 
 export type { AccessLine };
@@ -43,10 +43,13 @@ export class ZtunnelProcess {
     sandbox: Sandbox,
     node: string,
     env: Readonly<Record<string, string>>,
+    ambit: readonly string[] = ambitCommand(["ztunnel"]),
+    workingDirectory?: string,
+    place: Place = { node },
   ): Promise<ZtunnelProcess> {
     // Inside the sandbox the working directory is another one.
-    const [program = "", ...words] = ambitCommand(["ztunnel"]);
-    const [file = "", ...args] = sandbox.command([resolve(program), ...words], { node });
+    const [program = "", ...words] = ambit;
+    const [file = "", ...args] = sandbox.command([resolve(program), ...words], place, workingDirectory);
     const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
     const early: Uint8Array[] = [];
     const keep = (chunk: Uint8Array) => void early.push(chunk);

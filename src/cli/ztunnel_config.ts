@@ -101,7 +101,7 @@ export async function buildZtunnelConfig(
       : v.localXds !== undefined
       ? { kind: "yaml", text: v.localXds }
       : { kind: "none" },
-    localControl: v.localControl,
+    localControl: v.localControl || undefined,
     preferredServiceNamespace: v.preferredServiceNamespace,
     poolMaxStreamsPerConnection: v.poolMaxStreamsPerConnection,
     poolUnusedReleaseTimeoutMs: v.poolUnusedReleaseTimeoutMs,
@@ -140,7 +140,7 @@ export async function buildZtunnelConfig(
 /** `ambit local` says which pods there are too, unless a node agent is named beside it. */
 function podSource(v: Values): ZtunnelConfig["podSource"] {
   if (v.proxyMode === "dedicated") return "none";
-  return v.localControl !== undefined && v.inpodSocketPath === undefined ? "local" : "agent";
+  return v.localControl && v.inpodSocketPath === undefined ? "local" : "agent";
 }
 
 async function readProxyConfig(v: Values, host: Host): Promise<ProxyConfig> {

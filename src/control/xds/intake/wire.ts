@@ -19,6 +19,9 @@ const FIXED32 = 5;
 
 /** A varint has at most ten bytes. */
 const MAX_VARINT_BYTES = 10;
+/** Of 32 bits, four are in the fifth byte. */
+const MAX_VARINT32_BYTES = 5;
+const MAX_LAST_BITS = 0x0f;
 
 const NO_BYTES = new Uint8Array(0);
 const NO_TEXT = Buffer.alloc(0);
@@ -58,7 +61,7 @@ export class WireReader {
       return false;
     }
     this.tagStart = this.pos;
-    const tag = this.uint32();
+    const tag = this.#whole32("a tag");
     this.field = tag >>> 3;
     this.wireType = tag & 7;
     if (this.field === 0) throw new Unreadable("malformed: a field without a number");
@@ -79,6 +82,17 @@ export class WireReader {
       if (byte < 0x80) return value >>> 0;
     }
     throw new Unreadable("malformed: a number that does not end");
+  }
+
+  /** A varint of which no bit may be lost: tags and lengths. */
+  #whole32(what: string): number {
+    const start = this.pos;
+    const value = this.uint32();
+    const bytes = this.pos - start;
+    if (bytes > MAX_VARINT32_BYTES || (bytes === MAX_VARINT32_BYTES && this.bytes[this.pos - 1] > MAX_LAST_BITS)) {
+      throw new Unreadable(`malformed: ${what} of more than 32 bits`);
+    }
+    return value;
   }
 
   varint(): number {
@@ -103,7 +117,7 @@ export class WireReader {
   /** Where the length-delimited value that begins here ends. The caller moves `pos` there. `end`: of the message around it. */
   delimited(end: number): number {
     if (this.wireType !== BYTES) throw new Unreadable(`malformed: field ${this.field} has wire type ${this.wireType}`);
-    const length = this.uint32();
+    const length = this.#whole32("a length");
     const stop = this.pos + length;
     if (stop > end) throw new Unreadable(`malformed: field ${this.field} is longer than its message`);
     return stop;

@@ -2,11 +2,15 @@
  * Fuzz targets of the intake's decoders. What they take, the generated decoder takes and means the same by; what they refuse for its
  * meaning, it refuses too. They alone refuse bytes whose meaning would be a guess.
  */
+import { type DescMessage, fromBinary, toBinary } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { AddressDecoder } from "../../../../src/control/xds/intake/address.ts";
 import { Envelope } from "../../../../src/control/xds/intake/envelope.ts";
 import { decodePolicy, policyScope } from "../../../../src/control/xds/intake/policy.ts";
 import { Unreadable, WireReader } from "../../../../src/control/xds/intake/wire.ts";
+import { AuthorizationSchema } from "../../../../src/gen/istio/security/authorization_pb.ts";
+import { AddressSchema } from "../../../../src/gen/istio/workload/workload_pb.ts";
 import { MeshStore } from "../../../../src/mesh/mod.ts";
 import type { FuzzTask } from "../../../support/fuzz.ts";
 import { decodeService, decodeWorkload, kindOf } from "./decode.ts";
@@ -20,7 +24,17 @@ function attempt<T>(read: () => T): { readonly value: T } | { readonly error: Er
   }
 }
 
-function compare<T>(taken: ReturnType<typeof attempt<T>>, expected: ReturnType<typeof attempt<T>>): void {
+/** Bytes as an encoder writes them: nothing twice, nothing out of order. */
+function isCanonical(schema: DescMessage, bytes: Uint8Array): boolean {
+  const written = attempt(() => toBinary(schema, fromBinary(schema, bytes)));
+  return "value" in written && Buffer.compare(written.value, bytes) === 0;
+}
+
+function compare<T>(
+  taken: ReturnType<typeof attempt<T>>,
+  expected: ReturnType<typeof attempt<T>>,
+  canonical: () => boolean,
+): void {
   if ("value" in taken) {
     if ("error" in expected) throw new Error(`taken, but the generated decoder says: ${expected.error.message}`);
     assert.deepEqual(taken.value, expected.value);
@@ -28,7 +42,8 @@ function compare<T>(taken: ReturnType<typeof attempt<T>>, expected: ReturnType<t
   }
   assert.ok(taken.error instanceof Unreadable, String(taken.error.stack));
   assert.ok(taken.error.message.length < 500);
-  if ("value" in expected) assert.match(taken.error.message, /^malformed: /);
+  // Of two occurrences of a message the generated decoder sees the merged one: what only the first one has it never judges.
+  if ("value" in expected && canonical()) assert.match(taken.error.message, /^malformed: /);
 }
 
 /** One decoder for all inputs, as in a running proxy: what it shares must never be another resource's. */
@@ -40,7 +55,7 @@ function fuzzAddress(bytes: Uint8Array): void {
   const taken = attempt(() => isService ? decodeService(bytes, decoder) : decodeWorkload(bytes, decoder));
   // What is inside of extensions is read by the generated decoder alone.
   if ("value" in taken && hasExtensions(bytes)) return;
-  compare(taken, attempt(() => addressByOracle(bytes)));
+  compare(taken, attempt(() => addressByOracle(bytes)), () => isCanonical(AddressSchema, bytes));
   if ("error" in taken) return;
   const store = new MeshStore();
   store.apply({ upsert: "uid" in taken.value ? { workloads: [taken.value] } : { services: [taken.value] } });
@@ -66,7 +81,8 @@ function hasExtensions(address: Uint8Array): boolean {
 }
 
 function fuzzPolicy(bytes: Uint8Array): void {
-  compare(attempt(() => decodePolicy(bytes)), attempt(() => policyByOracle(bytes)));
+  const canonical = () => isCanonical(AuthorizationSchema, bytes);
+  compare(attempt(() => decodePolicy(bytes)), attempt(() => policyByOracle(bytes)), canonical);
   policyScope(bytes);
 }
 

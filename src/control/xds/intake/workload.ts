@@ -48,6 +48,8 @@ export function readWorkload(parts: PartReader, end: number): Workload {
   while (reader.next(end)) {
     switch (reader.field) {
       case 1:
+        // Of several names the last one counts; the ones before it must still be text.
+        if (nameStop !== 0) reader.decode(nameStart, nameStop);
         nameStop = reader.delimited(end);
         nameStart = reader.pos;
         reader.pos = nameStop;

@@ -206,6 +206,7 @@ test("address: bytes that are no message are refused", () => {
   const inner = (...parts: Uint8Array[]) => field(1, concat(field(20, UID), ...parts));
   const refused: readonly [Uint8Array, RegExp][] = [
     [inner(field(2, new Uint8Array([0xff]))), /not UTF-8/],
+    [inner(field(1, new Uint8Array([0xff])), field(1, "web")), /not UTF-8/],
     [inner(concat([0x28], new Array(11).fill(0x80))), /does not end/],
     [inner(concat([0x0b])), /wire type 3/],
     [inner(field(24, ""), field(24, "")), /the locality is there twice/],

@@ -39,8 +39,8 @@ export type DiscoverySpec =
     readonly jitterMs: number;
     readonly endpoints: EndpointsSpec;
   }
-  /** Where the client wanted to go. */
-  | { readonly kind: "original destination"; readonly port: number | undefined }
+  /** Where the client wanted to go: straight, or through the tunnel to that address. */
+  | { readonly kind: "original destination"; readonly port: number | undefined; readonly hbone: boolean }
   /** Resolve the request's host (or the SNI), which must lie below the wildcard. */
   | {
     readonly kind: "dynamic forward";

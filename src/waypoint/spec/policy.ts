@@ -98,11 +98,22 @@ export interface JwtProviderSpec {
   /** Claims whose text is split at spaces in metadata. */
   readonly spaceDelimitedClaims: readonly string[];
   readonly clockSkewSeconds: number;
+  /** Undefined: any subject. */
+  readonly subjects: TextMatch | undefined;
+  readonly requireExpiration: boolean;
+  /** Routes are chosen again after its claims are known. */
+  readonly clearRouteCache: boolean;
 }
 
 export interface ExtAuthzSpec {
   readonly service:
-    | { readonly kind: "grpc"; readonly cluster: ClusterName; readonly authority: string; readonly timeoutMs: number }
+    | {
+      readonly kind: "grpc";
+      readonly cluster: ClusterName;
+      readonly authority: string;
+      readonly timeoutMs: number; /** Undefined: all are told. */
+      readonly allowedHeaders: readonly TextMatch[] | undefined;
+    }
     | {
       readonly kind: "http";
       readonly cluster: ClusterName;
@@ -124,4 +135,5 @@ export interface ExtAuthzSpec {
   readonly onlyIfPolicy: { readonly metadataKey: string; readonly prefix: string } | undefined;
   readonly statPrefix: string;
   readonly includePeerCertificate: boolean;
+  readonly clearRouteCache: boolean;
 }

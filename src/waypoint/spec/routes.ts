@@ -111,7 +111,7 @@ export interface WeightedClusterSpec {
 export interface RetrySpec {
   /** Beyond the first try. */
   readonly retries: number;
-  readonly on: ReadonlySet<RetryCondition>;
+  readonly on: readonly RetryCondition[];
   readonly statuses: readonly number[];
   readonly retriableHeaders: readonly HeaderMatch[];
   /** 0: the route's timeout alone. */

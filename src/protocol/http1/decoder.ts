@@ -120,17 +120,17 @@ export class Http1Decoder {
       case "length": {
         const stop = Math.min(end, start + this.#left);
         this.#left -= stop - start;
-        this.#sink!.data(bytes, start, stop);
+        this.#sink!.body(bytes, start, stop);
         if (this.#left === 0) this.#end(NO_FIELDS);
         return stop;
       }
       case "chunked": {
-        const at = this.#chunks.read(bytes, start, end, (from, to) => this.#sink!.data(bytes, from, to));
+        const at = this.#chunks.read(bytes, start, end, (from, to) => this.#sink!.body(bytes, from, to));
         if (this.#chunks.atTrailers) this.#state = "trailers";
         return at;
       }
       default:
-        this.#sink!.data(bytes, start, end);
+        this.#sink!.body(bytes, start, end);
         return end;
     }
   }

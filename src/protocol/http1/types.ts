@@ -55,7 +55,7 @@ export interface Http1Limits {
 export interface Http1Sink {
   head(head: Head): void;
   /** A view, valid until return. Never empty. */
-  data(bytes: Uint8Array, start: number, end: number): void;
+  body(bytes: Uint8Array, start: number, end: number): void;
   /** The message is whole. `trailers` is empty unless a chunked body carried some. */
   complete(trailers: Fields): void;
 }

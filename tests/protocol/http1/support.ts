@@ -28,7 +28,7 @@ export function readAll(
   const messages: Message[] = [];
   const sink = {
     head: (head: Head) => void messages.push({ head, body: "", trailers: undefined }),
-    data(bytes: Uint8Array, start: number, end: number) {
+    body(bytes: Uint8Array, start: number, end: number) {
       messages[messages.length - 1].body += Buffer.from(bytes.subarray(start, end)).toString("latin1");
     },
     complete: (trailers: Fields) => void (messages[messages.length - 1].trailers = trailers),

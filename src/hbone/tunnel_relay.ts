@@ -41,17 +41,42 @@ export class TunnelRelay implements TcpSink, TunnelUser {
   readonly #stream: TunnelStream;
   readonly #tcp: TcpStream;
   readonly #owner: RelayOwner;
+  readonly #application: "client" | "server";
   #streamClosed = false;
   #ended = false;
 
-  /** Takes over the descriptor and the stream; copying begins in the next turn. */
-  constructor(io: IoContext, fd: number, tunnel: HboneConnection, stream: TunnelStream, owner: RelayOwner) {
+  /**
+   * Takes over the descriptor and the stream; copying begins in the next turn. Not so for an application that is the client, and has
+   * probably said something already: there it begins with `start`.
+   */
+  constructor(
+    io: IoContext,
+    fd: number,
+    tunnel: HboneConnection,
+    stream: TunnelStream,
+    owner: RelayOwner,
+    application: "client" | "server" = "server",
+  ) {
     this.#tunnel = tunnel;
     this.#stream = stream;
     this.#owner = owner;
     stream.user = this;
     this.#tcp = new TcpStream(io.reactor, io.pool, fd, this);
-    this.#tcp.resumeRead();
+    this.#application = application;
+    if (application === "server") this.#tcp.resumeRead();
+  }
+
+  fromClient(): number {
+    return this.#application === "client" ? this.bytesIn : this.bytesOut;
+  }
+
+  fromServer(): number {
+    return this.#application === "client" ? this.bytesOut : this.bytesIn;
+  }
+
+  /** Begins, by reading what waits; the relay may end within this call. */
+  start(): void {
+    this.#tcp.readNow();
   }
 
   /** Cuts both sides, as when a policy forbids the connection from now on. */
@@ -67,17 +92,19 @@ export class TunnelRelay implements TcpSink, TunnelUser {
       return;
     }
     const at = h2.output.end + FRAME_HEADER_BYTES;
-    const n = this.#tcp.read(h2.output.bytes, at, at + room);
-    h2.commitData(this.#stream, n > 0 ? n : 0, n === 0);
-    if (n > 0) {
-      this.bytesIn += n;
-      this.#tunnel.touch();
-    } else if (n === 0) {
-      this.#tunnel.touch();
-      this.#checkDone();
-    } else if (n !== -EAGAIN) {
-      this.broken(-n);
+    let n = this.#tcp.read(h2.output.bytes, at, at + room);
+    let total = n > 0 ? n : 0;
+    // The end is known to be there: it travels with the last bytes.
+    while (n > 0 && total < room && this.#tcp.endWaits) {
+      n = this.#tcp.readOn(h2.output.bytes, at + total, at + room);
+      if (n > 0) total += n;
     }
+    // Counted first: the last half's end completes the relay from within.
+    this.bytesIn += total;
+    h2.commitData(this.#stream, total, n === 0);
+    if (total > 0 || n === 0) this.#tunnel.touch();
+    if (n === 0) this.#checkDone();
+    else if (n < 0 && n !== -EAGAIN) this.broken(-n);
   }
 
   drained(bytes: number): void {
@@ -98,7 +125,7 @@ export class TunnelRelay implements TcpSink, TunnelUser {
   data(stream: TunnelStream, bytes: Uint8Array, start: number, end: number, endStream: boolean): void {
     if (this.#ended) return;
     if (end > start) {
-      const n = this.#tcp.write(bytes, start, end);
+      const n = this.#tcp.write(bytes, start, end, endStream);
       if (n < 0) return this.broken(-n);
       this.bytesOut += end - start;
       if (n > 0) stream.consume(n);

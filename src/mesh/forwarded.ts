@@ -20,6 +20,15 @@ export function formatForwarded(client: SocketAddress, serviceHostname: string |
 
 /** Reads the first element, which the client's own proxy wrote. What cannot be read is absent. */
 export function parseForwarded(header: string): Forwarded {
+  return read(header, true);
+}
+
+/** The host alone. */
+export function forwardedHost(header: string): string | undefined {
+  return read(header, false).host;
+}
+
+function read(header: string, withClient: boolean): Forwarded {
   let client: SocketAddress | undefined;
   let host: string | undefined;
   const text = header.slice(0, MAX_CHARACTERS);
@@ -30,8 +39,9 @@ export function parseForwarded(header: string): Forwarded {
     const name = text.slice(at, equals).trim().toLowerCase();
     const value = readValue(text, equals + 1);
     if (value === undefined) break;
-    if (name === "for") client ??= parseSocketAddress(value.text);
-    else if (name === "host" && value.text !== "") host ??= value.text;
+    if (name === "for") {
+      if (withClient) client ??= parseSocketAddress(value.text);
+    } else if (name === "host" && value.text !== "") host ??= value.text;
     at = skipSpace(text, value.end);
     if (text[at] !== ";") break;
     at++;
@@ -46,6 +56,10 @@ function readValue(text: string, at: number): { readonly text: string; readonly 
     while (end < text.length && text[end] !== ";" && text[end] !== "," && text[end] !== " ") end++;
     return { text: text.slice(at, end), end };
   }
+  const end = text.indexOf('"', at + 1);
+  if (end < 0) return undefined;
+  const plain = text.slice(at + 1, end);
+  if (!plain.includes("\\")) return { text: plain, end: end + 1 };
   let value = "";
   for (let i = at + 1; i < text.length; i++) {
     if (text[i] === '"') return { text: value, end: i + 1 };

@@ -68,6 +68,11 @@ export class Reactor {
     return this.#open;
   }
 
+  /** Tells this registration of a descriptor from others of the same number; 0 when it is not watched. */
+  generation(fd: number): number {
+    return this.#handlers[fd] === undefined ? 0 : this.#generations[fd];
+  }
+
   /** Watches a descriptor: 0, or `-errno`. */
   add(fd: number, mask: number, handler: EventHandler): number {
     const generation = ((this.#generations[fd] ?? 0) + 1) | 0;
@@ -128,6 +133,7 @@ export class Reactor {
   /** Runs turns until `stop`. */
   run(): void {
     this.#running = true;
+    this.nowMs = this.#clock();
     while (this.#running) this.turn(-1);
   }
 
@@ -140,7 +146,8 @@ export class Reactor {
     let timeout = maxWaitMs;
     if (this.#deferred.length > 0) timeout = 0;
     else {
-      const sleep = this.#wheel.sleepMs(this.#clock());
+      // As of the last turn: a turn is short beside a tick, and asking for the time is not free.
+      const sleep = this.#wheel.sleepMs(this.nowMs);
       if (sleep >= 0 && (timeout < 0 || sleep < timeout)) timeout = sleep;
     }
     const n = this.#epoll.wait(timeout);

@@ -65,19 +65,40 @@ export class SocketFactory {
 
   /** An outgoing socket with its options set: the descriptor, or `-errno`. */
   createClient(family: number): number {
-    const fd = this.#create(family);
-    if (fd < 0) return fd;
-    if (isReserved(fd)) {
-      closeDescriptor(fd);
-      return -EMFILE;
+    return this.#prepare(this.#create(family), false);
+  }
+
+  /**
+   * An outgoing socket and up to `spares` more like it, which are added to `into`, all without keepalive: that is left to LateKeepalive.
+   * The descriptor, or `-errno`.
+   */
+  createClients(family: number, spares: number, into: number[]): number {
+    const fd = this.#prepare(spares > 0 ? this.#createSeveral(family, spares) : this.#create(family), true);
+    for (let i = 0; i < made; i++) {
+      const spare = this.#prepare(madeSpares[i], true);
+      if (spare >= 0) into.push(spare);
     }
-    const marked = this.#mark === undefined ? 0 : setMark(fd, this.#mark);
-    if (marked < 0) {
-      closeDescriptor(fd);
-      return marked;
-    }
-    tune(fd, this.tuning);
+    made = 0;
     return fd;
+  }
+
+  /** The options of a fresh socket; it is closed when it cannot have them. */
+  #prepare(fd: number, keepaliveLater: boolean): number {
+    if (fd < 0) return fd;
+    const outcome = isReserved(fd) ? -EMFILE : this.#mark === undefined ? 0 : setMark(fd, this.#mark);
+    if (outcome < 0) {
+      closeDescriptor(fd);
+      return outcome;
+    }
+    tune(fd, this.tuning, keepaliveLater);
+    return fd;
+  }
+
+  /** The first one, or `-errno`; the others are noted in `madeSpares`. */
+  #createSeveral(family: number, spares: number): number {
+    if (family !== AF_INET && family !== AF_INET6) return -EINVAL;
+    wanted = Math.min(spares, madeSpares.length);
+    return this.run(family === AF_INET6 ? createSeveralV6 : createSeveralV4);
   }
 
   /** An outgoing UDP socket: the descriptor, or `-errno`. */
@@ -160,14 +181,32 @@ export class SocketFactory {
 }
 
 /** Sets what every data connection has; failures leave the kernel's defaults, which work. */
-export function tune(fd: number, tuning: SocketTuning): void {
+export function tune(fd: number, tuning: SocketTuning, keepaliveLater = false): void {
   setNoDelay(fd);
-  if (tuning.keepalive !== undefined) setKeepalive(fd, tuning.keepalive);
+  if (tuning.keepalive !== undefined && !keepaliveLater) setKeepalive(fd, tuning.keepalive);
   if (tuning.userTimeoutMs !== undefined) setUserTimeout(fd, tuning.userTimeoutMs);
 }
 
 const createV4 = () => createTcpSocket(AF_INET);
 const createV6 = () => createTcpSocket(AF_INET6);
 const refuse = () => -EINVAL;
+
+/** What one visit to a namespace makes besides its first socket: it must not allocate there. */
+const madeSpares = new Int32Array(16);
+let wanted = 0;
+let made = 0;
+
+function createSeveral(family: number): number {
+  const first = createTcpSocket(family);
+  for (made = 0; first >= 0 && made < wanted; made++) {
+    const fd = createTcpSocket(family);
+    if (fd < 0) break;
+    madeSpares[made] = fd;
+  }
+  return first;
+}
+
+const createSeveralV4 = () => createSeveral(AF_INET);
+const createSeveralV6 = () => createSeveral(AF_INET6);
 const createDatagramV4 = () => createDatagramSocket(AF_INET);
 const createDatagramV6 = () => createDatagramSocket(AF_INET6);

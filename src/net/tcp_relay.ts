@@ -72,11 +72,11 @@ export class TcpRelay {
     this.#server.tcp.resumeRead();
   }
 
-  get bytesFromClient(): number {
+  fromClient(): number {
     return this.#client.bytes;
   }
 
-  get bytesFromServer(): number {
+  fromServer(): number {
     return this.#server.bytes;
   }
 

@@ -5,8 +5,8 @@
  * end of stream that was read, a paused reader and a hung-up peer never make the loop spin.
  */
 import { EAGAIN } from "../platform/errno.ts";
-import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT } from "../platform/epoll.ts";
-import { receive, send, setResetOnClose, shutdownWrite, takeSocketError } from "../platform/socket.ts";
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../platform/epoll.ts";
+import { receive, send, sendLast, setResetOnClose, shutdownWrite, takeSocketError } from "../platform/socket.ts";
 import type { BufferPool } from "./buffer_pool.ts";
 import { ByteQueue } from "./byte_queue.ts";
 import type { EventHandler, Reactor } from "./reactor.ts";
@@ -23,13 +23,18 @@ export interface TcpSink {
 export class TcpStream implements EventHandler {
   readonly fd: number;
   readonly #reactor: Reactor;
-  readonly #queue: ByteQueue;
+  readonly #pool: BufferPool;
+  /** Made when a socket does not take something, which most never do. */
+  #queue: ByteQueue | undefined;
   #sink: TcpSink;
   #mask = 0;
   #watched = false;
   #wantsRead = false;
   #readEnded = false;
   #inReadable = false;
+  #endWaits = false;
+  /** `-errno` that `readOn` met. The kernel tells it once; that the socket has hung up it tells for ever. */
+  #failure = 0;
   #endAfterQueue = false;
   #writeEnded = false;
   #closed = false;
@@ -38,7 +43,7 @@ export class TcpStream implements EventHandler {
   constructor(reactor: Reactor, pool: BufferPool, fd: number, sink: TcpSink) {
     this.fd = fd;
     this.#reactor = reactor;
-    this.#queue = new ByteQueue(pool);
+    this.#pool = pool;
     this.#sink = sink;
   }
 
@@ -63,7 +68,12 @@ export class TcpStream implements EventHandler {
 
   /** Bytes that wait for the kernel. */
   get queued(): number {
-    return this.#queue.length;
+    return this.#queue === undefined ? 0 : this.#queue.length;
+  }
+
+  /** Within `readable`: the end of stream is behind what `read` still gives, so that reading on until it comes takes no wait. */
+  get endWaits(): boolean {
+    return this.#endWaits;
   }
 
   setSink(sink: TcpSink): void {
@@ -73,6 +83,16 @@ export class TcpStream implements EventHandler {
   resumeRead(): void {
     if (this.#wantsRead || this.#readEnded || this.#closed) return;
     this.#wantsRead = true;
+    this.#watch();
+  }
+
+  /** Like `resumeRead`, for a socket that probably has something to read already: it is read before it is watched. */
+  readNow(): void {
+    if (this.#wantsRead || this.#readEnded || this.#closed) return;
+    this.#wantsRead = true;
+    this.#inReadable = true;
+    this.#sink.readable();
+    this.#inReadable = false;
     this.#watch();
   }
 
@@ -87,7 +107,7 @@ export class TcpStream implements EventHandler {
    * Any other negative value is an errno, after which the caller ends the connection.
    */
   read(bytes: Uint8Array, start: number, end: number): number {
-    const n = receive(this.fd, bytes, start, end);
+    const n = this.#failure === 0 ? receive(this.fd, bytes, start, end) : this.#failure;
     if (n === 0) {
       this.#readEnded = true;
       this.#wantsRead = false;
@@ -96,20 +116,30 @@ export class TcpStream implements EventHandler {
     return n;
   }
 
+  /** Reads on behind what `read` gave. A failure waits for the next turn's `read`: what came before it goes its way first. */
+  readOn(bytes: Uint8Array, start: number, end: number): number {
+    const n = this.read(bytes, start, end);
+    if (n >= 0 || n === -EAGAIN) return n;
+    this.#failure = n;
+    return -EAGAIN;
+  }
+
   /**
    * Sends `bytes[start, end)` and queues what the kernel does not take. Returns how many bytes the kernel took now, or
-   * `-errno` when the connection is broken; `drained` reports the rest later.
+   * `-errno` when the connection is broken; `drained` reports the rest later. `last`: `endWrite` or `close` follows at once, and the end
+   * of stream travels with these bytes.
    */
-  write(bytes: Uint8Array, start: number, end: number): number {
+  write(bytes: Uint8Array, start: number, end: number, last = false): number {
     let sent = 0;
-    if (this.#queue.length === 0) {
-      sent = send(this.fd, bytes, start, end);
+    if (this.queued === 0) {
+      sent = last ? sendLast(this.fd, bytes, start, end) : send(this.fd, bytes, start, end);
       if (sent === end - start) return sent;
       if (sent < 0) {
         if (sent !== -EAGAIN) return sent;
         sent = 0;
       }
     }
+    this.#queue ??= new ByteQueue(this.#pool);
     this.#queue.push(bytes, start + sent, end);
     this.#watch();
     return sent;
@@ -118,7 +148,7 @@ export class TcpStream implements EventHandler {
   /** Sends the end of stream once the queue is empty. */
   endWrite(): void {
     if (this.#closed || this.#writeEnded || this.#endAfterQueue) return;
-    if (this.#queue.length > 0) {
+    if (this.queued > 0) {
       this.#endAfterQueue = true;
       return;
     }
@@ -127,12 +157,13 @@ export class TcpStream implements EventHandler {
   }
 
   ready(mask: number): void {
-    if ((mask & EPOLLOUT) !== 0 && this.#queue.length > 0) {
-      const taken = this.#queue.drain(this.#send);
+    const queue = this.#queue;
+    if ((mask & EPOLLOUT) !== 0 && queue !== undefined && queue.length > 0) {
+      const taken = queue.drain((bytes, start, end) => send(this.fd, bytes, start, end));
       if (taken < 0) {
         if (taken !== -EAGAIN) return this.#break(-taken);
       } else if (taken > 0) {
-        if (this.#queue.length === 0 && this.#endAfterQueue) {
+        if (queue.length === 0 && this.#endAfterQueue) {
           this.#endAfterQueue = false;
           this.#writeEnded = true;
           shutdownWrite(this.fd);
@@ -144,8 +175,10 @@ export class TcpStream implements EventHandler {
     }
     if (this.#wantsRead && (mask & (EPOLLIN | EPOLLHUP | EPOLLERR)) !== 0) {
       this.#inReadable = true;
+      this.#endWaits = (mask & EPOLLRDHUP) !== 0;
       this.#sink.readable();
       this.#inReadable = false;
+      this.#endWaits = false;
       // The end of stream ends the interest in reading, unless it ended the whole connection already.
       if (this.#readEnded) this.#watch();
       return;
@@ -162,7 +195,7 @@ export class TcpStream implements EventHandler {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#queue.clear();
+    this.#queue?.clear();
     this.#reactor.close(this.fd);
   }
 
@@ -180,8 +213,6 @@ export class TcpStream implements EventHandler {
     return this.fd;
   }
 
-  readonly #send = (bytes: Uint8Array, start: number, end: number): number => send(this.fd, bytes, start, end);
-
   #break(code: number): void {
     this.close();
     this.#sink.broken(code);
@@ -189,7 +220,7 @@ export class TcpStream implements EventHandler {
 
   #watch(): void {
     if (this.#closed) return;
-    const mask = (this.#wantsRead ? EPOLLIN : 0) | (this.#queue.length > 0 ? EPOLLOUT : 0);
+    const mask = (this.#wantsRead ? EPOLLIN | EPOLLRDHUP : 0) | (this.queued > 0 ? EPOLLOUT : 0);
     if (this.#watched) {
       if (mask === this.#mask) return;
       this.#mask = mask;

@@ -7,7 +7,7 @@
  */
 import { EAGAIN, EINTR, SystemError } from "./errno.ts";
 import { errnoWord, libc } from "./libc.ts";
-import { AF_INET6, decodeSockaddr, encodeSockaddr, type SocketAddress } from "./sockaddr.ts";
+import { AF_INET6, decodeSockaddr, lendSockaddr, type SocketAddress } from "./sockaddr.ts";
 
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
@@ -41,6 +41,7 @@ const SOL_IPV6 = 41;
 const IPV6_TRANSPARENT = 75;
 const IP6T_SO_ORIGINAL_DST = 80;
 const MSG_NOSIGNAL = 0x4000;
+const MSG_MORE = 0x8000;
 const SHUT_WR = 1;
 
 /** Scratch memory of this thread; the kernel reads or fills it within one call. */
@@ -57,7 +58,7 @@ export function createTcpSocket(family: number): number {
 }
 
 export function bindSocket(fd: number, ip: string, port: number, family: number): number {
-  const address = encodeSockaddr(ip, port, family);
+  const address = lendSockaddr(ip, port, family);
   return libc.bind(fd, address, address.length) < 0 ? -errnoWord[0] : 0;
 }
 
@@ -67,7 +68,7 @@ export function listenSocket(fd: number, backlog: number): number {
 
 /** Starts a connection: 0 or `-EINPROGRESS` when it is on its way. */
 export function connectSocket(fd: number, ip: string, port: number, family: number): number {
-  const address = encodeSockaddr(ip, port, family);
+  const address = lendSockaddr(ip, port, family);
   return libc.connect(fd, address, address.length) < 0 ? -errnoWord[0] : 0;
 }
 
@@ -91,6 +92,12 @@ export function localAddress(fd: number): SocketAddress | undefined {
 export function peerAddress(fd: number): SocketAddress | undefined {
   addressLength[0] = addressBytes.length;
   return libc.getpeername(fd, addressBytes, addressLengthBytes) < 0 ? undefined : decodeSockaddr(addressBytes);
+}
+
+/** True once a connect has succeeded, though the socket was not waited for: on the own machine that is at once. */
+export function isConnected(fd: number): boolean {
+  addressLength[0] = addressBytes.length;
+  return libc.getpeername(fd, addressBytes, addressLengthBytes) === 0;
 }
 
 /** Where a redirected connection was going before netfilter rewrote it; undefined when it was not redirected. */
@@ -219,6 +226,12 @@ export function receive(fd: number, bytes: Uint8Array, start: number, end: numbe
 /** Sends `bytes[start, end)`: the count the kernel took, or `-errno`. Never raises SIGPIPE. */
 export function send(fd: number, bytes: Uint8Array, start: number, end: number): number {
   const n = libc.send(fd, start === 0 ? bytes : bytes.subarray(start), end - start, MSG_NOSIGNAL);
+  return n < 0 ? -errnoWord[0] : n;
+}
+
+/** Like `send`, of what `shutdownWrite` or `closeDescriptor` follows at once: the last bytes and the end travel together. */
+export function sendLast(fd: number, bytes: Uint8Array, start: number, end: number): number {
+  const n = libc.send(fd, start === 0 ? bytes : bytes.subarray(start), end - start, MSG_NOSIGNAL | MSG_MORE);
   return n < 0 ? -errnoWord[0] : n;
 }
 

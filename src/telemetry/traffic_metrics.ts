@@ -20,8 +20,8 @@ export type ResponseFlags =
   | "CERT_REVOKED";
 
 /**
- * One end of a connection as metrics name it. Keep one object per workload: what it renders to is
- * cached with it. Undefined reads `unknown`.
+ * One end of a connection as metrics name it. Keep one object per workload, which nobody changes: what it renders to is
+ * cached with it, and so it is with a service. Undefined reads `unknown`.
  */
 export interface TrafficPeer {
   readonly workload: string | undefined;
@@ -156,26 +156,36 @@ export function createTrafficMetrics(
     return slot;
   }
 
+  class OpenConnection implements ConnectionMetrics {
+    readonly receivedSlot: Slot;
+    readonly sentSlot: Slot;
+    readonly #key: TrafficKey;
+    readonly #labels: LabelSet;
+    #open = true;
+
+    constructor(key: TrafficKey, labels: LabelSet) {
+      this.#key = key;
+      this.#labels = labels;
+      this.receivedSlot = registry.acquire(received, labels);
+      this.sentSlot = registry.acquire(sent, labels);
+    }
+
+    close(flags: ResponseFlags): void {
+      if (!this.#open) return;
+      this.#open = false;
+      const slot = count(closed, flags === "-" ? this.#labels : labelsFor(closed, this.#key, flags));
+      // The workload may have gone before its last connection: then this series goes too.
+      if (registry.isEvicted(this.receivedSlot)) registry.evictSlot(slot);
+      registry.release(this.receivedSlot);
+      registry.release(this.sentSlot);
+    }
+  }
+
   return {
     open(key) {
       const labels = labelsFor(opened, key, "-");
       count(opened, labels);
-      const receivedSlot = registry.acquire(received, labels);
-      const sentSlot = registry.acquire(sent, labels);
-      let open = true;
-      return {
-        receivedSlot,
-        sentSlot,
-        close(flags) {
-          if (!open) return;
-          open = false;
-          const slot = count(closed, flags === "-" ? labels : labelsFor(closed, key, flags));
-          // The workload may have gone before its last connection: then this series goes too.
-          if (registry.isEvicted(receivedSlot)) registry.evictSlot(slot);
-          registry.release(receivedSlot);
-          registry.release(sentSlot);
-        },
-      };
+      return new OpenConnection(key, labels);
     },
     failed: (key, flags) => count(failures, labelsFor(failures, key, flags)),
     socketsOpen(reporter, change) {
@@ -189,7 +199,37 @@ export function createTrafficMetrics(
 const sourceTexts = new WeakMap<TrafficPeer, string>();
 const destinationTexts = new WeakMap<TrafficPeer, string>();
 
+/** What was rendered for a pair of ends: connections between the same two share it. */
+interface RenderedLabels {
+  readonly reporter: Reporter;
+  readonly service: TrafficService | undefined;
+  readonly mutualTls: boolean;
+  readonly flags: ResponseFlags;
+  readonly labels: LabelSet;
+}
+
+/** Services and flags of one pair; who has more is rendered anew each time. */
+const MAX_RENDERED = 16;
+const rendered = new WeakMap<TrafficPeer, WeakMap<TrafficPeer, RenderedLabels[]>>();
+
 function trafficLabels(key: TrafficKey, flags: ResponseFlags): LabelSet {
+  let destinations = rendered.get(key.source);
+  if (destinations === undefined) rendered.set(key.source, destinations = new WeakMap());
+  let known = destinations.get(key.destination);
+  if (known === undefined) destinations.set(key.destination, known = []);
+  const { reporter, service, mutualTls } = key;
+  for (let i = 0; i < known.length; i++) {
+    const entry = known[i];
+    if (
+      entry.service === service && entry.reporter === reporter && entry.mutualTls === mutualTls && entry.flags === flags
+    ) return entry.labels;
+  }
+  const labels = renderTrafficLabels(key, flags);
+  if (known.length < MAX_RENDERED) known.push({ reporter, service, mutualTls, flags, labels });
+  return labels;
+}
+
+function renderTrafficLabels(key: TrafficKey, flags: ResponseFlags): LabelSet {
   const { source, destination, service } = key;
   let sourceText = sourceTexts.get(source);
   if (sourceText === undefined) sourceTexts.set(source, sourceText = peerText("source", source));

@@ -70,6 +70,7 @@ export interface RecordKeeper {
 export class ConnectionRecord {
   readonly ends: ConnectionEnds;
   readonly #keeper: RecordKeeper;
+  readonly #key: TrafficKey;
   readonly #metrics: ConnectionMetrics;
   readonly #startMs: number;
   #counts: ByteCounts | undefined;
@@ -83,7 +84,14 @@ export class ConnectionRecord {
     this.ends = ends;
     this.#startMs = startMs;
     const reporter = ends.direction === "outbound" ? "source" : "destination";
-    this.#metrics = keeper.traffic.open(this.#key());
+    this.#key = {
+      reporter,
+      source: ends.source.labels,
+      destination: ends.destination.labels,
+      service: ends.service,
+      mutualTls: ends.mutualTls,
+    };
+    this.#metrics = keeper.traffic.open(this.#key);
     keeper.traffic.socketsOpen(reporter, 1);
     keeper.records.add(this);
     if (keeper.log.enabledFor("debug", ACCESS_TARGET)) keeper.access.opened(this.#line());
@@ -121,9 +129,9 @@ export class ConnectionRecord {
     this.flush();
     this.#keeper.records.delete(this);
     this.#metrics.close(flags);
-    if (error !== undefined) this.#keeper.traffic.failed(this.#key(), flags);
+    if (error !== undefined) this.#keeper.traffic.failed(this.#key, flags);
     const outbound = this.ends.direction === "outbound";
-    this.#keeper.traffic.socketsOpen(outbound ? "source" : "destination", -1);
+    this.#keeper.traffic.socketsOpen(this.#key.reporter, -1);
     if (!this.#keeper.log.enabledFor(error === undefined ? "info" : "error", ACCESS_TARGET)) return;
     this.#keeper.access.complete(this.#line(), {
       bytesSent: outbound ? this.#fromClient : this.#fromServer,
@@ -142,17 +150,6 @@ export class ConnectionRecord {
       originalDst: ends.original,
       actualDst: formatSocketAddress(ends.application ?? ends.actual),
       protocol: ends.nested ? "DOUBLEHBONE" : ends.hboneAddress === undefined ? "TCP" : "HBONE",
-    };
-  }
-
-  #key(): TrafficKey {
-    const { ends } = this;
-    return {
-      reporter: ends.direction === "outbound" ? "source" : "destination",
-      source: ends.source.labels,
-      destination: ends.destination.labels,
-      service: ends.service,
-      mutualTls: ends.mutualTls,
     };
   }
 

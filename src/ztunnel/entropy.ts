@@ -7,7 +7,13 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
 export function randomHex(bytes: number): string {
   draw(bytes);
   let text = "";
-  for (let i = 0; i < bytes; i++) text += HEX[entropy[used++]];
+  let left = bytes;
+  // By fours: engines put short texts together at once, and long ones out of a tree that somebody has to walk later.
+  for (; left >= 4; left -= 4) {
+    text += HEX[entropy[used]] + HEX[entropy[used + 1]] + HEX[entropy[used + 2]] + HEX[entropy[used + 3]];
+    used += 4;
+  }
+  for (; left > 0; left--) text += HEX[entropy[used++]];
   return text;
 }
 

@@ -10,26 +10,22 @@ import type { TunnelStream, TunnelUser } from "../hbone/connection.ts";
 import type { ServerTunnel } from "../hbone/server.ts";
 import { type RelayEnd, type RelayOwner, TunnelRelay } from "../hbone/tunnel_relay.ts";
 import {
-  type Authority,
   formatSocketAddress,
+  forwardedHost,
   type Inbound,
   MeshStore,
-  parseAuthority,
-  parseForwarded,
   parseIp,
   peerLabels,
   peerNames,
-  resolveInbound,
-  type Service,
   serviceLabels,
 } from "../mesh/mod.ts";
-import { describeAuthority, inboundService } from "../mesh/inbound.ts";
 import { ErrorCode, type Fields } from "../protocol/http2/mod.ts";
 import { encodeProxyHeader } from "../protocol/proxy_protocol.ts";
 import type { ResponseFlags } from "../telemetry/traffic_metrics.ts";
 import { ConnectionRecord, outcomeOf } from "./connection_record.ts";
 import { applicationError, connectApplication } from "./inbound_access.ts";
-import { destinationQuery, field, nameClient } from "./inbound_request.ts";
+import { field, nameClient } from "./inbound_request.ts";
+import type { InboundRoute } from "./inbound_routes.ts";
 import type { MeshWaiter } from "./mesh_cache.ts";
 import type { PodConnection, PodProxy } from "./pod_proxy.ts";
 import { PolicyGate, type PolicyGateOwner } from "./policy_gate.ts";
@@ -49,7 +45,6 @@ export class InboundConnection
   readonly #stream: TunnelStream;
   readonly #fields: Fields;
   readonly #startMs: number;
-  #authority: Authority = { kind: "invalid", message: "" };
   #forward: Forward | undefined;
   #gate: PolicyGate | undefined;
   #record: ConnectionRecord | undefined;
@@ -73,7 +68,6 @@ export class InboundConnection
       this.#reject(400, "only CONNECT is served here");
       return;
     }
-    this.#authority = parseAuthority(field(fields, ":authority") ?? "");
     this.#step();
   }
 
@@ -123,7 +117,8 @@ export class InboundConnection
     connection.touch();
     const relay = new TunnelRelay(env.io, fd, connection, this.#stream, this);
     this.#relay = relay;
-    this.#record?.follow({ fromClient: () => relay.bytesOut, fromServer: () => relay.bytesIn });
+    this.#record?.follow(relay);
+    this.#pod.lateKeepalive.add(fd);
     const early = this.#early;
     this.#early = undefined;
     early?.drain((bytes, start, end) => {
@@ -159,30 +154,22 @@ export class InboundConnection
   #step(): void {
     const { env, workload } = this.#pod;
     const { settings, mesh } = env;
-    const authority = this.#authority;
-    const localIp = this.#tunnel.local.ip;
-    const source = mesh.lookup(
-      { kind: "address", network: settings.network, ip: this.#tunnel.peer.ip, namespace: undefined },
-      this,
-    );
+    const routes = this.#pod.inboundRoutes;
+    const client = routes.client(this.#tunnel.peer.ip);
+    const source = mesh.lookup(client.query, this, client.key);
     if (source === undefined) return;
-    const own = mesh.lookup({ kind: "workload", uid: workload.uid }, this);
+    const pod = routes.own(workload);
+    const own = mesh.lookup(pod.query, this, pod.key);
     if (own === undefined) return;
-    const query = destinationQuery(authority, localIp, settings.network, workload);
-    const view = query === undefined ? NO_MESH : mesh.lookup(query, this);
+    const route = routes.to(field(this.#fields, ":authority") ?? "", this.#tunnel.local.ip, workload);
+    const { asks } = route;
+    const view = asks === undefined ? NO_MESH : mesh.lookup(asks.query, this, asks.key);
     if (view === undefined) return;
 
-    const outcome = resolveInbound(view, {
-      authority,
-      network: settings.network,
-      localIp,
-      workload,
-      illegalPorts: settings.illegalPorts,
-      localhostAppTunnel: settings.localhostAppTunnel,
-    });
+    const outcome = route.resolve(view, settings);
     if (outcome.kind === "rejected") return this.#reject(outcome.status, `${outcome.message} (${outcome.hint})`);
     this.#forward = outcome;
-    this.#open(source, own, outcome);
+    this.#open(source, own, route, outcome);
     const facts = {
       sourceIp: this.#tunnel.peer.ip,
       sourceIdentity: this.#tunnel.identity,
@@ -217,11 +204,10 @@ export class InboundConnection
     return send(fd, header, 0, header.length) === header.length;
   }
 
-  #open(source: MeshStore, own: MeshStore, forward: Forward): void {
+  #open(source: MeshStore, own: MeshStore, route: InboundRoute, forward: Forward): void {
     const { env, workload, description } = this.#pod;
-    const forwarded = parseForwarded(field(this.#fields, "forwarded") ?? "");
-    const service: Service | undefined = forward.service ??
-      inboundService(own, workload, forward.destination.port, forwarded.host);
+    const host = forwardedHost(field(this.#fields, "forwarded") ?? "");
+    const service = forward.service ?? route.service(own, forward.destination.port, host);
     this.#record = new ConnectionRecord(env.keeper, {
       direction: "inbound",
       pod: description.uid,
@@ -231,8 +217,8 @@ export class InboundConnection
       service: service === undefined ? undefined : serviceLabels(service),
       actual: this.#tunnel.local,
       application: forward.destination,
-      hboneAddress: describeAuthority(this.#authority),
-      original: forwarded.host,
+      hboneAddress: route.described,
+      original: host,
       mutualTls: true,
       nested: false,
     }, this.#startMs);

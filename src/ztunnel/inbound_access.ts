@@ -92,7 +92,7 @@ function takeSource(pod: PodProxy, fd: number, ip: string, family: number, apart
 
 /**
  * Connects to the application, from the client's own address where the pod's redirection brings the answers back; without a client, from
- * the pod's. Gives undefined when it failed at once; the handler has been told then. `apart` is for a client that has itself connected to the application's port.
+ * the pod's. Gives undefined when the outcome is known at once; the handler has been told then. `apart` is for a client that has itself connected to the application's port.
  */
 export function connectApplication(
   pod: PodProxy,
@@ -102,7 +102,7 @@ export function connectApplication(
   apart: boolean,
 ): Connector | undefined {
   const family = isIpv6(to.ip) ? AF_INET6 : AF_INET;
-  const fd = pod.sockets.createClient(family);
+  const fd = pod.stock.take(family);
   if (fd < 0) {
     handler.connectFailed(-fd);
     return undefined;
@@ -118,23 +118,9 @@ export function connectApplication(
       });
     }
   }
-  let failed = false;
-  const connector = new Connector(
-    pod.env.io.reactor,
-    {
-      connected: (connected) => failed ? pod.env.io.reactor.close(connected) : handler.connected(connected),
-      connectFailed: (code) => {
-        failed = true;
-        handler.connectFailed(code);
-      },
-    },
-    fd,
-    family,
-    to.ip,
-    to.port,
-    CONNECT_TIMEOUT_MS,
-  );
-  return failed ? undefined : connector;
+  const { reactor } = pod.env.io;
+  const connector = new Connector(reactor, handler, fd, family, to.ip, to.port, CONNECT_TIMEOUT_MS, true);
+  return connector.done ? undefined : connector;
 }
 
 /** Why the application could not be reached, for the log. */

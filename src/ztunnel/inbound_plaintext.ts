@@ -68,7 +68,8 @@ export class InboundPlaintext implements PodConnection, MeshWaiter, ConnectHandl
     this.#fd = -1;
     const relay = new TcpRelay(this.#pod.env.io, client, fd, this);
     this.#relay = relay;
-    this.#record?.follow({ fromClient: () => relay.bytesFromClient, fromServer: () => relay.bytesFromServer });
+    this.#record?.follow(relay);
+    this.#pod.lateKeepalive.add(fd);
   }
 
   connectFailed(code: number): void {

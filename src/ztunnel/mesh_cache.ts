@@ -59,9 +59,11 @@ export class MeshCache implements TimerTarget {
     return this.#entries.size;
   }
 
-  /** The part of the mesh that a query is about, at once if it is cached, else through the waiter. */
-  lookup(query: MeshQuery, waiter: MeshWaiter): MeshStore | undefined {
-    const key = keyOf(query);
+  /**
+   * The part of the mesh that a query is about, at once if it is cached, else through the waiter. `key` is for who asks the same often
+   * and has its `meshKey` at hand.
+   */
+  lookup(query: MeshQuery, waiter: MeshWaiter, key = meshKey(query)): MeshStore | undefined {
     const nowMs = this.#options.reactor.nowMs;
     let entry = this.#entries.get(key);
     if (entry === undefined) {
@@ -150,7 +152,8 @@ function isEmpty({ workloads, services, policies }: MeshResources): boolean {
   return workloads.length === 0 && services.length === 0 && policies.length === 0;
 }
 
-function keyOf(query: MeshQuery): string {
+/** Under what an answer is cached. */
+export function meshKey(query: MeshQuery): string {
   switch (query.kind) {
     case "address":
       return `a|${query.namespace ?? "*"}|${query.network}|${query.ip}`;

@@ -20,7 +20,6 @@ import {
   peerLabelsOfBaggage,
   peerNames,
   peerNamesOfBaggage,
-  resolveOutbound,
   serviceLabels,
   UNKNOWN_PEER,
   type Workload,
@@ -31,6 +30,7 @@ import { describeFailure, unreachable } from "./connect_failure.ts";
 import { type ConnectionEnds, ConnectionRecord, outcomeOf } from "./connection_record.ts";
 import type { HostWaiter } from "./dns/host_resolver.ts";
 import type { MeshWaiter } from "./mesh_cache.ts";
+import type { OutboundRoute } from "./outbound_routes.ts";
 import { requestTunnel, type Tunnelled } from "./outbound_tunnel.ts";
 import { CONNECT_TIMEOUT_MS, type PodConnection, type PodProxy, resetClient } from "./pod_proxy.ts";
 
@@ -62,6 +62,7 @@ export class OutboundConnection
   readonly #target: SocketAddress;
   readonly #client: OutboundClient | undefined;
   readonly #startMs: number;
+  readonly #route: OutboundRoute;
   /** Of a name that is being looked up. */
   #timer: Timer | undefined;
   #needsDns: Extract<Outbound, { kind: "needsDns" }> | undefined;
@@ -80,37 +81,27 @@ export class OutboundConnection
     this.#peer = peer;
     this.#target = target;
     this.#client = client;
+    this.#route = pod.routes.to(target, pod.workload.namespace);
     this.#startMs = pod.env.io.reactor.nowMs;
   }
 
   start(): void {
     this.#pod.enter(this);
-    const { env, workload } = this.#pod;
+    const { env } = this.#pod;
     if (isLoopback(this.#target.ip) && env.settings.illegalPorts.includes(this.#target.port)) {
       return this.#deny("attempted recursive call to ourselves");
     }
-    const mesh = env.mesh.lookup(
-      { kind: "address", network: env.settings.network, ip: this.#target.ip, namespace: workload.namespace },
-      this,
-    );
+    const mesh = env.mesh.lookup(this.#route.query, this, this.#route.key);
     if (mesh !== undefined) this.meshAnswered(mesh);
   }
 
   meshAnswered(mesh: MeshStore | undefined): void {
     if (this.#done) return;
     if (mesh === undefined) return this.#deny("the control plane of this proxy did not answer in time");
-    const { env, workload } = this.#pod;
-    this.#follow(resolveOutbound(
-      mesh,
-      {
-        network: env.settings.network,
-        target: this.#target,
-        // A client on the pod's loopback (SOCKS) is the pod too.
-        client: { workload, ip: isLoopback(this.#peer.ip) ? workload.workloadIps[0] ?? this.#peer.ip : this.#peer.ip },
-        ipv6Enabled: env.settings.ipv6Enabled,
-      },
-      env.random,
-    ));
+    // A client on the pod's loopback (SOCKS) is the pod too.
+    const { ip } = this.#peer;
+    const clientIp = isLoopback(ip) ? this.#pod.workload.workloadIps[0] ?? ip : ip;
+    this.#follow(this.#route.decide(this.#pod, mesh, clientIp));
   }
 
   hostResolved(ip: string | undefined, reason: string): void {
@@ -127,9 +118,11 @@ export class OutboundConnection
     const decision = this.#decision as Tunnelled;
     if (this.#record === undefined) this.#record = this.#open(this.#farEnds(decision, fields));
     this.#client?.connected(this.#fd);
-    const relay = new TunnelRelay(this.#pod.env.io, this.#takeFd(), tunnel, stream, this);
+    // The application was connected before the tunnel was asked for, so what it says first is mostly there.
+    const relay = new TunnelRelay(this.#pod.env.io, this.#takeFd(), tunnel, stream, this, "client");
     this.#relay = relay;
-    this.#record.follow({ fromClient: () => relay.bytesIn, fromServer: () => relay.bytesOut });
+    this.#record.follow(relay);
+    relay.start();
     if (endStream) relay.headers(stream, fields, true);
   }
 
@@ -138,7 +131,8 @@ export class OutboundConnection
     this.#client?.connected(this.#fd);
     const relay = new TcpRelay(this.#pod.env.io, this.#takeFd(), fd, this);
     this.#relay = relay;
-    this.#record?.follow({ fromClient: () => relay.bytesFromClient, fromServer: () => relay.bytesFromServer });
+    this.#record?.follow(relay);
+    this.#pod.lateKeepalive.add(fd);
   }
 
   /** By a tunnel that was not had, or by a socket that was not connected. */
@@ -221,16 +215,17 @@ export class OutboundConnection
 
   #ask(decision: Tunnelled): void {
     this.#decision = decision;
-    this.#connect = requestTunnel(this.#pod, decision, this.#peer, this, (uri) => this.#farIdentity = uri);
+    const pooled = this.#route.tunnels(this.#pod, decision);
+    this.#connect = requestTunnel(this.#pod, decision, this.#peer, this, pooled, (uri) => this.#farIdentity = uri);
     this.#connect.start();
   }
 
   #dial(to: SocketAddress): void {
     const family = isIpv6(to.ip) ? AF_INET6 : AF_INET;
-    const fd = this.#pod.sockets.createClient(family);
+    const fd = this.#pod.stock.take(family);
     if (fd < 0) return this.connectFailed(-fd);
     const connector = new Connector(this.#pod.env.io.reactor, this, fd, family, to.ip, to.port, CONNECT_TIMEOUT_MS);
-    if (!this.#done) this.#connector = connector;
+    if (!connector.done) this.#connector = connector;
   }
 
   #open(ends: ConnectionEnds): ConnectionRecord {
@@ -242,6 +237,7 @@ export class OutboundConnection
     workload: Workload | undefined,
     service: Parameters<typeof serviceLabels>[0] | undefined,
     authority: string | undefined,
+    nested = false,
   ): ConnectionEnds {
     const mutualTls = authority !== undefined;
     const own = this.#pod.workload;
@@ -256,14 +252,14 @@ export class OutboundConnection
       service: service === undefined ? undefined : serviceLabels(service),
       actual: to,
       hboneAddress: authority,
-      original: formatSocketAddress(this.#target),
+      original: this.#route.original,
       mutualTls,
-      nested: false,
+      nested,
     };
   }
 
   #tunnelEnds({ kind, tunnelTo, workload, service, authority }: Tunnelled): ConnectionEnds {
-    return { ...this.#ends(tunnelTo, workload, service, authority), nested: kind === "doubleHbone" };
+    return this.#ends(tunnelTo, workload, service, authority, kind === "doubleHbone");
   }
 
   /** Behind a gateway the destination says itself who it is; what it proved goes before what it says. */

@@ -11,7 +11,7 @@ import type { PodProxy } from "./pod_proxy.ts";
 export type Tunnelled = Extract<Outbound, { kind: "hbone" | "doubleHbone" }>;
 
 /** A destination's pooled tunnels as one connection asks for them. */
-class PooledTunnels implements TunnelSource, DialPlan {
+export class PooledTunnels implements TunnelSource, DialPlan {
   readonly ip: string;
   readonly port: number;
   readonly #pod: PodProxy;
@@ -48,16 +48,16 @@ class PooledTunnels implements TunnelSource, DialPlan {
   }
 }
 
-/** The request for a decision's tunnel, to be started. `identified` is told which of its names what is behind a gateway proved. */
+/** The request for a decision's tunnel, one of `pooled`, to be started. `identified` is told which of its names what is behind a gateway proved. */
 export function requestTunnel(
   pod: PodProxy,
   decision: Tunnelled,
   client: SocketAddress,
   owner: ConnectOwner,
+  pooled: PooledTunnels,
   identified: (uri: string) => void,
 ): ConnectStream {
   const { reactor } = pod.env.io;
-  const pooled = new PooledTunnels(pod, decision.tunnelTo, decision.expectedIdentities);
   const request = connectFields(pod, decision, client);
   if (decision.kind === "hbone") return new ConnectStream(reactor, pooled, request, owner);
   const inner = new NestedSource(pod.env.io, {

@@ -9,8 +9,10 @@ import type { SocketAddress } from "../platform/sockaddr.ts";
 import type { TlsContext, TlsMaterial } from "../platform/tls_context.ts";
 import type { Revocations } from "../platform/revocations.ts";
 import type { IoContext } from "../net/io_context.ts";
+import { LateKeepalive } from "../net/late_keepalive.ts";
 import { Listener } from "../net/listener.ts";
 import { SocketFactory, type SocketTuning } from "../net/socket_factory.ts";
+import { SocketStock } from "../net/socket_stock.ts";
 import { describeErrno, EMFILE, ENFILE } from "../platform/errno.ts";
 import { ErrorCode } from "../protocol/http2/mod.ts";
 import type { HandshakeFailure, HboneConnection } from "../hbone/connection.ts";
@@ -38,6 +40,8 @@ import { InboundPlaintext } from "./inbound_plaintext.ts";
 import type { MeshCache } from "./mesh_cache.ts";
 import type { ListenerKind, PodDescription, PodState, WorkerSettings } from "./messages.ts";
 import { OutboundConnection } from "./outbound.ts";
+import { OutboundRoutes } from "./outbound_routes.ts";
+import { InboundRoutes } from "./inbound_routes.ts";
 import { admitClient } from "./peer_identity.ts";
 import { PodTls } from "./pod_tls.ts";
 import type { SweptTunnel } from "./revocation_sweep.ts";
@@ -81,12 +85,17 @@ export class PodProxy {
   readonly description: PodDescription;
   readonly env: PodEnvironment;
   readonly sockets: SocketFactory;
+  /** For connections to applications and plain destinations: many, most of them short. */
+  readonly stock: SocketStock;
+  readonly lateKeepalive: LateKeepalive;
   readonly pool: HbonePool;
   readonly server: HboneServer;
   readonly connections = new Set<PodConnection>();
   /** Tunnels inside tunnels, each of one connection, up to the moment when all it carried is on its way. */
   readonly nested = new Set<NestedTunnel>();
   readonly nestedSettings: HboneSettings;
+  readonly routes: OutboundRoutes;
+  readonly inboundRoutes: InboundRoutes;
   #state: PodState;
   #policies: CompiledPolicies;
   #baggage: string;
@@ -104,6 +113,10 @@ export class PodProxy {
     const { settings } = env;
     this.#tls = new PodTls(tls, settings.tls, env.revocations);
     this.sockets = new SocketFactory(description.namespaceFd, description.mark, env.tuning);
+    this.routes = new OutboundRoutes(settings);
+    this.inboundRoutes = new InboundRoutes(settings.network);
+    this.stock = new SocketStock(env.io.reactor, this.sockets);
+    this.lateKeepalive = new LateKeepalive(env.io.reactor, env.tuning.keepalive);
     const tuning: HboneTuning = settings;
     const clientSettings = createHboneSettings("client", tuning);
     this.nestedSettings = nestedSettings(clientSettings);
@@ -193,6 +206,8 @@ export class PodProxy {
     this.#state = state;
     this.#baggage = formatBaggage(state.workload);
     this.#policies = compilePolicies(state.policies, state.missingPolicies);
+    this.routes.forget();
+    this.inboundRoutes.forget();
     for (const connection of [...this.connections]) connection.stateChanged();
   }
 
@@ -276,6 +291,7 @@ export class PodProxy {
   close(reason: string): void {
     this.#closed = true;
     for (const listener of this.#listeners) listener.close();
+    this.stock.close();
     for (const connection of [...this.connections]) connection.cut(reason);
     for (const tunnel of [...this.nested]) tunnel.close(reason);
     this.server.close(reason);

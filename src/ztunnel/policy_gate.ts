@@ -18,7 +18,8 @@ export class PolicyGate implements TimerTarget {
   readonly #pod: PodProxy;
   readonly #facts: ConnectionFacts;
   readonly #owner: PolicyGateOwner;
-  readonly #timer = new Timer(this);
+  /** Of a wait for a policy. */
+  #timer: Timer | undefined;
   #phase: "asking" | "waiting" | "passed" | "over" = "asking";
 
   constructor(pod: PodProxy, facts: ConnectionFacts, owner: PolicyGateOwner) {
@@ -30,6 +31,7 @@ export class PolicyGate implements TimerTarget {
   ask(): void {
     if (this.#pod.policies.missing.length === 0) return this.#decide();
     this.#phase = "waiting";
+    this.#timer = new Timer(this);
     this.#pod.env.io.reactor.setTimer(this.#timer, MISSING_POLICY_WAIT_MS);
   }
 
@@ -47,7 +49,7 @@ export class PolicyGate implements TimerTarget {
   /** The connection is over. */
   close(): void {
     this.#phase = "over";
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    this.#stopWaiting();
   }
 
   expired(): void {
@@ -55,10 +57,14 @@ export class PolicyGate implements TimerTarget {
     this.#decide();
   }
 
+  #stopWaiting(): void {
+    if (this.#timer !== undefined) this.#pod.env.io.reactor.cancelTimer(this.#timer);
+  }
+
   #decide(): void {
     const verdict = checkPolicies(this.#pod, this.#facts);
     if (!verdict.allowed && verdict.kind === "missing_policy" && this.#phase === "waiting") return;
-    this.#pod.env.io.reactor.cancelTimer(this.#timer);
+    this.#stopWaiting();
     if (verdict.allowed) {
       this.#phase = "passed";
       this.#owner.policyAllows();

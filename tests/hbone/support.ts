@@ -218,9 +218,14 @@ export class Bench {
 
   /**
    * A whole tunnel: an application at either end, the relays between them and the stream in the middle. `clientEnd` and
-   * `serverEnd` are filled in when the relays end.
+   * `serverEnd` are filled in when the relays end. The relay of the client's side takes its application for that side. `early`: sent
+   * before there is a tunnel; `before`: done then.
    */
-  tunnel(): Tunnel {
+  tunnel(
+    side: "client" | "server" = "server",
+    early?: Uint8Array,
+    before: (client: Peer) => void = () => {},
+  ): Tunnel {
     const [clientFar, clientNear] = tcpPair();
     const [serverNear, serverFar] = tcpPair();
     const tunnel = new Tunnel(new Peer(clientFar), new Peer(serverFar));
@@ -241,7 +246,11 @@ export class Bench {
       tunnel.connection,
       client.stream as TunnelStream,
       { relayEnded: (end) => tunnel.clientEnds.push(end) },
+      side,
     );
+    if (early !== undefined) tunnel.client.send(early);
+    before(tunnel.client);
+    if (side === "client") tunnel.clientRelay.start();
     return tunnel;
   }
 

@@ -55,6 +55,74 @@ describe("tunnel_relay", () => {
     assert.deepEqual([tunnel.serverRelay.bytesIn, tunnel.serverRelay.bytesOut], [9, 8]);
   });
 
+  test("tunnel_relay: counts by who sent it, whichever of the two its application is", () => {
+    const tunnel = bench.tunnel("client");
+    tunnel.client.send(text("question"));
+    bench.loop.until(() => tunnel.server.read() > 0, "the question");
+    tunnel.server.send(text("an answer"));
+    bench.loop.until(() => tunnel.client.read() > 0, "the answer");
+    for (const relay of [tunnel.clientRelay, tunnel.serverRelay]) {
+      assert.deepEqual([relay.fromClient(), relay.fromServer()], [8, 9]);
+    }
+  });
+
+  test("tunnel_relay: what a client said before its tunnel was there is read at once", () => {
+    const tunnel = bench.tunnel("client", text("early"));
+    assert.equal(tunnel.clientRelay.bytesIn, 5, "in the turn of the answer");
+    bench.loop.until(() => tunnel.server.read() > 0, "the early bytes");
+    assert.equal(tunnel.server.text(), "early");
+  });
+
+  test("tunnel_relay: a client that had gone by then ends in order, one that was reset is cut", () => {
+    const gone = bench.tunnel("client", text("bye"), (peer) => shutdownWrite(peer.fd));
+    bench.loop.until(() => {
+      gone.server.read();
+      return gone.server.ended;
+    }, "the end");
+    assert.equal(gone.server.text(), "bye");
+    shutdownWrite(gone.server.fd);
+    bench.loop.until(() => gone.clientEnds.length > 0 && gone.serverEnds.length > 0, "both ends");
+    assert.deepEqual([gone.clientEnds[0].kind, gone.serverEnds[0].kind], ["complete", "complete"]);
+
+    const reset = bench.tunnel("client", undefined, (peer) => {
+      setResetOnClose(peer.fd);
+      peer.close();
+    });
+    bench.loop.until(() => reset.clientEnds.length > 0 && reset.serverEnds.length > 0, "the cut");
+    assert.deepEqual([reset.clientEnds[0].kind, reset.serverEnds[0].kind], ["reset", "reset"]);
+  });
+
+  test("tunnel_relay: last bytes and the end that follows them are one frame", () => {
+    const tunnel = bench.tunnel();
+    const frames: [number, boolean][] = [];
+    const relay = tunnel.clientRelay;
+    const data = relay.data.bind(relay);
+    relay.data = (stream, bytes, start, end, endStream) => {
+      frames.push([end - start, endStream]);
+      data(stream, bytes, start, end, endStream);
+    };
+    tunnel.server.send(text("all of it"));
+    shutdownWrite(tunnel.server.fd);
+    bench.loop.until(() => {
+      tunnel.client.read();
+      return tunnel.client.ended;
+    }, "the end");
+    assert.equal(tunnel.client.text(), "all of it");
+    assert.deepEqual(frames, [[9, true]]);
+    // The half that ends last completes the relays: what it ends with counts.
+    let counted: readonly number[] = [];
+    tunnel.clientEnds.push = () => {
+      counted = [relay.bytesIn, relay.bytesOut];
+      return 1;
+    };
+    tunnel.client.send(text("and back"));
+    shutdownWrite(tunnel.client.fd);
+    bench.loop.until(() => counted.length > 0 && tunnel.serverEnds.length > 0, "both ends");
+    tunnel.server.read();
+    assert.equal(tunnel.server.text(), "and back");
+    assert.deepEqual(counted, [8, 9]);
+  });
+
   test("tunnel_relay: each half ends by itself, and the second end completes it", () => {
     for (const first of ["client", "server"] as const) {
       const tunnel = bench.tunnel();

@@ -3,7 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { type ConnectHandler, Connector } from "../../src/net/connector.ts";
 import { SocketFactory } from "../../src/net/socket_factory.ts";
 import { EADDRINUSE, EBADF, ECONNREFUSED, EINVAL, ENETUNREACH, ETIMEDOUT } from "../../src/platform/errno.ts";
-import { insideNamespace, openNamespace } from "../../src/platform/netns.ts";
+import { fileIdentity, insideNamespace, openNamespace, socketNamespaceIdentity } from "../../src/platform/netns.ts";
 import { openDescriptors } from "../../src/platform/process.ts";
 import { AF_INET, AF_INET6 } from "../../src/platform/sockaddr.ts";
 import { closeDescriptor, createTcpSocket, localAddress, peerAddress, receive } from "../../src/platform/socket.ts";
@@ -59,6 +59,44 @@ describe("connector", () => {
       for (const fd of [server, outcome.fd, listener.fd]) closeDescriptor(fd);
       loop.reactor.dispose();
     }
+  });
+
+  test("connector: a near connection is handed over at once, without having been watched", () => {
+    for (const family of [AF_INET, AF_INET6]) {
+      const loop = createLoop();
+      const listener = listenOnLoopback(family);
+      const outcome = new Outcome();
+      const ip = family === AF_INET ? "127.0.0.1" : "::1";
+      const { port } = listener;
+      const connector = new Connector(loop.reactor, outcome, createTcpSocket(family), family, ip, port, 1_000, true);
+      assert.equal(outcome.calls, 1);
+      assert.equal(connector.done, true);
+      assert.deepEqual(peerAddress(outcome.fd), { ip, port });
+      assert.equal(loop.reactor.openDescriptors, 1);
+      connector.cancel();
+      loop.turnFor(60);
+      assert.equal(outcome.calls, 1);
+      assert.notEqual(peerAddress(outcome.fd), undefined, "the descriptor is its owner's");
+      for (const fd of [outcome.fd, listener.fd]) closeDescriptor(fd);
+      loop.reactor.dispose();
+    }
+  });
+
+  test("connector: a near connection that is not there at once is waited for, and may be refused or time out", () => {
+    const loop = createLoop();
+    const { fd: closed, port } = listenOnLoopback();
+    closeDescriptor(closed);
+    const refused = new Outcome();
+    new Connector(loop.reactor, refused, createTcpSocket(AF_INET), AF_INET, "127.0.0.1", port, 1_000, true);
+    loop.until(() => refused.calls > 0, "the refusal");
+    assert.equal(refused.code, ECONNREFUSED);
+    const silent = new Outcome();
+    const fd = insideNamespace(namespaceFd, () => createTcpSocket(AF_INET));
+    const connector = new Connector(loop.reactor, silent, fd, AF_INET, "10.99.0.79", 80, 100, true);
+    assert.equal(connector.done, false);
+    loop.until(() => silent.calls > 0, "the timeout");
+    assert.equal(silent.code, ETIMEDOUT);
+    loop.reactor.dispose();
   });
 
   test("connector: a refused connection is ECONNREFUSED", () => {
@@ -148,6 +186,25 @@ describe("socket_factory", () => {
       closeDescriptor(fd);
     }
     assert.equal(factory.createClient(12345), -EINVAL);
+  });
+
+  test("socket_factory: several at a time are like one, but for keepalive", () => {
+    const factory = new SocketFactory(namespaceFd, 1337, tuning);
+    const spares: number[] = [];
+    const first = factory.createClients(AF_INET, 3, spares);
+    assert.equal(spares.length, 3);
+    assert.equal(new Set([first, ...spares]).size, 4);
+    for (const fd of [first, ...spares]) {
+      assert.equal(socketNamespaceIdentity(fd), fileIdentity(namespaceFd));
+      assert.equal(socketOption(fd, SOL_SOCKET, 36), 1337);
+      assert.equal(socketOption(fd, IPPROTO_TCP, 1), 1);
+      assert.equal(socketOption(fd, SOL_SOCKET, 9), 0);
+      assert.equal(socketOption(fd, IPPROTO_TCP, 18), 9_000);
+      closeDescriptor(fd);
+    }
+    assert.equal(factory.createClients(12345, 3, spares), -EINVAL);
+    assert.equal(new SocketFactory(1 << 20, undefined, tuning).createClients(AF_INET, 3, spares), -EBADF);
+    assert.equal(spares.length, 3, "nothing is left of an attempt before");
   });
 
   test("socket_factory: what is not asked for is left as the kernel has it", () => {

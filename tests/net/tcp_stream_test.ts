@@ -10,6 +10,7 @@ import {
   setSendBuffer,
   shutdownWrite,
 } from "../../src/platform/socket.ts";
+import { libc } from "../../src/platform/libc.ts";
 import { tcpPair } from "../platform/support.ts";
 import { checkPattern, createLoop, type Loop, patternAt, Peer } from "./support.ts";
 
@@ -51,6 +52,19 @@ function setUp(): { loop: Loop; stream: TcpStream; sink: Sink; peer: Peer } {
   return { loop, stream, sink, peer: new Peer(far) };
 }
 
+/** By `struct tcp_info`, which is the same everywhere. */
+function segmentsReceived(fd: number): number {
+  const IPPROTO_TCP = 6;
+  const TCP_INFO = 11;
+  const info = new Uint32Array(64);
+  const length = new Uint32Array([256]);
+  assert.equal(
+    libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, new Uint8Array(info.buffer), new Uint8Array(length.buffer)),
+    0,
+  );
+  return info[35];
+}
+
 /** Writes until the kernel takes no more; returns how much was written in all, queued bytes included. */
 function fill(stream: TcpStream, seed: number): number {
   let written = 0;
@@ -64,6 +78,115 @@ function fill(stream: TcpStream, seed: number): number {
 }
 
 describe("tcp_stream", () => {
+  test("tcp_stream: reads at once what waits, and is watched from then on", () => {
+    const { loop, stream, sink, peer } = setUp();
+    peer.send(patternAt(0, 10, 1));
+    stream.readNow();
+    assert.equal(sink.bytes, 10);
+    peer.send(patternAt(10, 5, 1));
+    loop.until(() => sink.bytes === 15, "what came later");
+    stream.close();
+    peer.close();
+    loop.reactor.dispose();
+  });
+
+  test("tcp_stream: nothing to read at once is no end, and an end at once is one", () => {
+    const { loop, stream, sink, peer } = setUp();
+    stream.readNow();
+    assert.equal(sink.readableCalls, 1);
+    assert.deepEqual(sink.events, []);
+    peer.send(patternAt(0, 10, 1));
+    loop.until(() => sink.bytes === 10, "what came later");
+    stream.close();
+    peer.close();
+    const other = setUp();
+    shutdownWrite(other.peer.fd);
+    other.stream.readNow();
+    assert.deepEqual(other.sink.events, ["end"]);
+    assert.ok(other.loop.turnFor(100) <= 5, "it does not spin");
+    other.stream.close();
+    other.peer.close();
+    for (const each of [loop, other.loop]) each.reactor.dispose();
+  });
+
+  test("tcp_stream: says within readable whether the end of stream is known to be there", () => {
+    const { loop, stream, sink, peer } = setUp();
+    const seen: boolean[] = [];
+    const readable = sink.readable.bind(sink);
+    sink.readable = () => {
+      seen.push(stream.endWaits);
+      readable();
+    };
+    stream.resumeRead();
+    peer.send(patternAt(0, 10, 1));
+    loop.until(() => sink.bytes === 10, "the first bytes");
+    assert.ok(seen.every((end) => !end));
+    peer.send(patternAt(10, 10, 1));
+    shutdownWrite(peer.fd);
+    loop.until(() => sink.bytes === 20, "the last bytes");
+    assert.equal(seen[seen.length - 1], true);
+    assert.equal(stream.endWaits, false, "outside of readable nothing is said");
+    stream.close();
+    peer.close();
+    loop.reactor.dispose();
+  });
+
+  test("tcp_stream: a failure that is met while reading on is told in the next turn, behind what came before", () => {
+    const { loop, stream, sink, peer } = setUp();
+    const seen: number[] = [];
+    const bytes = new Uint8Array(100);
+    sink.readable = () => {
+      const n = stream.read(bytes, 0, 10);
+      seen.push(n);
+      if (n < 0) return stream.close();
+      if (seen.length > 1) return;
+      setResetOnClose(peer.fd);
+      peer.close();
+      seen.push(stream.readOn(bytes, 0, 10));
+    };
+    peer.send(patternAt(0, 10, 1));
+    stream.resumeRead();
+    loop.until(() => stream.closed, "the failure");
+    assert.deepEqual(seen, [10, -EAGAIN, -ECONNRESET]);
+    loop.reactor.dispose();
+  });
+
+  test("tcp_stream: last bytes and the end of stream travel together", () => {
+    const segments = [true, false].map((last) => {
+      const { loop, stream, peer } = setUp();
+      const before = segmentsReceived(peer.fd);
+      stream.write(patternAt(0, 10, 1), 0, 10, last);
+      stream.endWrite();
+      loop.until(() => {
+        peer.read();
+        return peer.ended;
+      }, "the end");
+      const count = segmentsReceived(peer.fd) - before;
+      stream.close();
+      peer.close();
+      loop.reactor.dispose();
+      return count;
+    });
+    assert.deepEqual(segments, [1, 2]);
+  });
+
+  test("tcp_stream: last bytes and the end of stream arrive, in order, also when the kernel does not take all at once", () => {
+    for (const bytes of [10, 3_000_000]) {
+      const { loop, stream, peer } = setUp();
+      const block = patternAt(0, bytes, 3);
+      assert.ok(stream.write(block, 0, block.length, true) >= 0);
+      stream.endWrite();
+      loop.until(() => {
+        peer.read();
+        return peer.ended;
+      }, "the end");
+      assert.equal(peer.receivedBytes, bytes);
+      stream.close();
+      peer.close();
+      loop.reactor.dispose();
+    }
+  });
+
   test("tcp_stream: reads nothing until asked to, then all that waits", () => {
     const { loop, stream, sink, peer } = setUp();
     peer.send(new Uint8Array(1_000));

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { AF_INET, AF_INET6, decodeSockaddr, encodeSockaddr, isIpv6 } from "../../src/platform/sockaddr.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  decodeSockaddr,
+  encodeSockaddr,
+  isIpv6,
+  lendSockaddr,
+} from "../../src/platform/sockaddr.ts";
 
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
@@ -30,6 +37,28 @@ describe("sockaddr", () => {
 
   test("sockaddr: a text that is no address throws", () => {
     assert.throws(() => encodeSockaddr("10.0.0", 80, AF_INET), TypeError);
+    assert.throws(() => encodeSockaddr("2001:db8::1", 80, AF_INET), TypeError);
+  });
+
+  test("sockaddr: lent memory holds one address after the other, nothing of the one before", () => {
+    const addresses = [["2001:db8::ffff:1", AF_INET6], ["10.0.0.9", AF_INET6], ["::", AF_INET6], [
+      "10.9.8.7",
+      AF_INET,
+    ]] as const;
+    for (const [ip, family] of [...addresses, ...addresses]) {
+      assert.equal(hex(lendSockaddr(ip, 513, family)), hex(encodeSockaddr(ip, 513, family)), ip);
+    }
+  });
+
+  test("sockaddr: texts that are kept for one address are never another's", () => {
+    // More of them than are kept, many with the same place.
+    for (let round = 0; round < 2; round++) {
+      for (let i = 0; i < 5_000; i++) {
+        const ip = `10.${i & 255}.${i >> 8}.${i * 7 & 255}`;
+        assert.equal(decodeSockaddr(encodeSockaddr(ip, 1, AF_INET))?.ip, ip);
+      }
+    }
+    assert.equal(decodeSockaddr(encodeSockaddr("255.255.255.255", 1, AF_INET))?.ip, "255.255.255.255");
   });
 
   test("sockaddr: tells the families apart", () => {

@@ -41,6 +41,8 @@ export class NestedLink implements TunnelLink, TunnelUser, Deferred, TimerTarget
   /** Bytes the session has not read yet, when credit was given back last. */
   #unread = 0;
   #peerEnded = false;
+  /** Why the stream is gone, while what came before is still to be read. */
+  #gone: string | undefined;
   #closed = false;
   #over = false;
 
@@ -84,7 +86,7 @@ export class NestedLink implements TunnelLink, TunnelUser, Deferred, TimerTarget
     if (this.#closed) return;
     this.#credit();
     this.#carry();
-    if (this.#peerEnded) this.#io.reactor.defer(this);
+    if (this.#peerEnded || this.#gone !== undefined) this.#io.reactor.defer(this);
   }
 
   close(): void {
@@ -116,9 +118,11 @@ export class NestedLink implements TunnelLink, TunnelUser, Deferred, TimerTarget
     if (handler === undefined) return;
     const writable = (this.#mask & EPOLLOUT) !== 0 && this.#wire.pending === 0;
     if (readable || writable) handler.ready((readable ? EPOLLIN : 0) | (writable ? EPOLLOUT : 0));
-    if (this.#peerEnded && this.#wire.unread === 0) {
-      this.#lost("the gateway closed the tunnel, or the far end behind it did");
-    }
+    if (this.#wire.unread > 0) return;
+    const gone = this.#gone;
+    this.#gone = undefined;
+    if (gone !== undefined) this.#lost(gone);
+    else if (this.#peerEnded && !this.#over) this.#lost("the gateway closed the tunnel, or the far end behind it did");
   }
 
   expired(): void {
@@ -171,7 +175,10 @@ export class NestedLink implements TunnelLink, TunnelUser, Deferred, TimerTarget
     if (this.#over) return;
     this.#over = true;
     this.#io.reactor.cancelTimer(this.#linger);
-    this.#lost(reason);
+    // What the far end said before is still read, unless the gateway itself is not trusted any more.
+    if (this.#wire.unread === 0 || this.#outer.failure !== undefined) return this.#lost(reason);
+    this.#gone = reason;
+    this.#io.reactor.defer(this);
   }
 
   #credit(): void {

@@ -1,89 +1,102 @@
 /**
- * Redirection by native nftables: one atomic transaction for the rules, then the route for replies.
+ * Redirection by native nftables: one atomic transaction for the rules, then the route for replies. One program a pod.
  */
-import {
-  NFT_TABLES,
-  nftApplyScript,
-  type NftChain,
-  nftChains,
-  nftRemoveScript,
-  ruleComment,
-} from "./nftables_rules.ts";
-import type { Redirection, RedirectionSettings } from "./redirection.ts";
+import type { NftChainInfo, NftState } from "../../platform/nft_tables.ts";
+import { lookInside } from "./inside.ts";
+import { toolsOf } from "./iptables.ts";
+import { createLeftovers, deleteEmptyTables, nativeTables, type Warn } from "./leftovers.ts";
+import { describeListing, listingDifferences, type NftListing, readListing } from "./nftables_listing.ts";
+import { nftApplyScript, type NftChain, type NftTable, type PresentTables } from "./nftables_rules.ts";
+import { PROBE_ADDRESS, type ProbeAddress, type Redirection, type RedirectionSettings } from "./redirection.ts";
 import { applyReturnRoute, removeReturnRoute, verifyReturnRoute } from "./return_route.ts";
 import { type RunInNetns, runOrThrow } from "./run_in_netns.ts";
+import { withScratchNamespace } from "./scratch.ts";
+import { inTurns } from "./turns.ts";
 
-/** `run` enters the pod's network namespace; it needs `nft` and `ip` there. The loopback device must be up. */
-export function createNftablesRedirection(run: RunInNetns): Redirection {
-  return {
+const LIST = ["nft", "-j", "list", "ruleset", "inet"];
+
+export interface NftablesRedirectionOptions {
+  readonly probe?: ProbeAddress;
+  readonly warn?: Warn;
+}
+
+/** `run` enters the pod's network namespace; it needs `nft` there. The loopback device must be up. */
+export function createNftablesRedirection(
+  run: RunInNetns,
+  { warn = () => {}, probe = PROBE_ADDRESS }: NftablesRedirectionOptions = {},
+): Redirection {
+  const leftovers = createLeftovers(toolsOf(run, undefined, {}), warn);
+  const kept = { backend: "nftables", families: [] } as const;
+
+  /** What this nft and this kernel show of the rules once they are applied, per settings: the only words to compare with. */
+  const references = new Map<string, Promise<NftListing>>();
+  const reference = (settings: RedirectionSettings): Promise<NftListing> => {
+    const key = nftApplyScript(settings, new Map(), probe);
+    let listing = references.get(key);
+    if (listing === undefined) {
+      if (references.size >= MAX_REFERENCES) references.clear();
+      listing = learn(run, key).then((learned) => learned ?? describeListing(settings, probe));
+      listing.catch(() => references.delete(key));
+      references.set(key, listing);
+    }
+    return listing;
+  };
+
+  return inTurns({
+    describe: () => "nftables",
     async apply(netns, settings) {
-      await runOrThrow(run, netns, ["nft", "-f", "-"], nftApplyScript(settings));
-      await applyReturnRoute(run, netns, settings.ipv6);
+      const script = nftApplyScript(settings, presentTables(lookInside(netns).nft), probe);
+      await runOrThrow(run, netns, ["nft", "-f", "-"], script);
+      applyReturnRoute(netns, settings.ipv6);
+      await leftovers.remove(netns, kept);
+      if (!settings.ipv6) removeReturnRoute(netns, "ipv6");
     },
     async verify(netns, settings) {
-      const listing = await runOrThrow(run, netns, ["nft", "-j", "list", "ruleset"]);
-      return [...compare(listing, settings), ...await verifyReturnRoute(run, netns, settings.ipv6)];
+      const listing = readListing(await runOrThrow(run, netns, LIST));
+      return [
+        ...listingDifferences(listing, await reference(settings)),
+        ...await leftovers.find(netns, kept),
+        ...verifyReturnRoute(netns, settings.ipv6),
+      ];
     },
     async remove(netns) {
-      await runOrThrow(run, netns, ["nft", "-f", "-"], nftRemoveScript());
-      await removeReturnRoute(run, netns);
+      await leftovers.remove(netns, undefined);
+      deleteEmptyTables(netns);
+      removeReturnRoute(netns);
     },
-  };
+  });
 }
 
-/** The parts of libnftables' JSON (libnftables-json(5)) that are compared. */
-interface Listed {
-  readonly chain?: ListedChain;
-  readonly rule?: {
-    readonly family: string;
-    readonly table: string;
-    readonly chain: string;
-    readonly comment?: string;
-  };
+/** Pods of one node have few different settings; who sets many gets slower answers. */
+const MAX_REFERENCES = 64;
+
+/** Lists the rules as a namespace of nobody has them; undefined where that cannot be had, and their comments must do. */
+function learn(run: RunInNetns, script: string): Promise<NftListing | undefined> {
+  return withScratchNamespace(async (netns) => {
+    await runOrThrow(run, netns, ["nft", "-f", "-"], script);
+    return readListing(await runOrThrow(run, netns, LIST));
+  });
 }
 
-interface ListedChain {
-  readonly family: string;
-  readonly table: string;
-  readonly name: string;
-  readonly type?: string;
-  readonly hook?: string;
-  readonly prio?: number;
-  readonly policy?: string;
+/** Of a chain's hook, in the family inet (linux/netfilter.h). */
+const HOOKS: Readonly<Record<number, string>> = {
+  0: "prerouting",
+  1: "input",
+  2: "forward",
+  3: "output",
+  4: "postrouting",
+};
+
+function presentTables(state: NftState): PresentTables {
+  return new Map(
+    nativeTables(state).map(({ family, name, use }) => {
+      const chains = state.chains.filter((chain) => chain.family === family && chain.table === name);
+      return [name as NftTable, { chains: chains.map(chainOf), holdsMore: use > chains.length }];
+    }),
+  );
 }
 
-function compare(listing: string, settings: RedirectionSettings): readonly string[] {
-  const listed = (JSON.parse(listing) as { readonly nftables: readonly Listed[] }).nftables;
-  const chains = new Map<string, ListedChain>();
-  const comments = new Map<string, string[]>();
-  for (const { chain, rule } of listed) {
-    if (chain?.family === "inet" && isOurs(chain.table)) {
-      chains.set(`${chain.table} ${chain.name}`, chain);
-      comments.set(`${chain.table} ${chain.name}`, []);
-    }
-    if (rule?.family === "inet") comments.get(`${rule.table} ${rule.chain}`)?.push(rule.comment ?? "");
-  }
-
-  const differences: string[] = [];
-  for (const expected of nftChains(settings)) {
-    const key = `${expected.table} ${expected.name}`;
-    const found = chains.get(key);
-    chains.delete(key);
-    if (found === undefined) differences.push(`nft: chain ${key} is missing`);
-    else if (!sameHook(expected, found)) differences.push(`nft: chain ${key} has another hook, priority or policy`);
-    else if (comments.get(key)?.join() !== expected.rules.map(ruleComment).join()) {
-      differences.push(`nft: chain ${key} has other rules`);
-    }
-  }
-  for (const key of chains.keys()) differences.push(`nft: chain ${key} does not belong there`);
-  return differences;
-}
-
-function isOurs(table: string): boolean {
-  return (NFT_TABLES as readonly string[]).includes(table);
-}
-
-function sameHook({ hook }: NftChain, found: ListedChain): boolean {
-  if (hook === undefined) return found.hook === undefined;
-  return found.type === hook.type && found.hook === hook.hook && found.prio === hook.prio && found.policy === "accept";
+function chainOf({ name, base }: NftChainInfo): Pick<NftChain, "name" | "hook"> {
+  if (base === undefined) return { name };
+  return { name, hook: { type: base.type, hook: HOOKS[base.hook] ?? "", prio: base.priority } };
 }

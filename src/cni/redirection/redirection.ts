@@ -16,7 +16,13 @@ export const RETURN_MARK = 0x111;
 export const MARK_MASK = 0xfff;
 
 /** Kubelet's health probes reach a pod from these addresses (the node's agent rewrites them) and stay outside the mesh. */
-export const PROBE_ADDRESS = { ipv4: "169.254.7.127", ipv6: "fd16:9254:7127:1337:ffff:ffff:ffff:ffff" } as const;
+export const PROBE_ADDRESS: ProbeAddress = { ipv4: "169.254.7.127", ipv6: "fd16:9254:7127:1337:ffff:ffff:ffff:ffff" };
+
+/** Of a node that has others: HOST_PROBE_SNAT_IP and HOST_PROBE_SNAT_IPV6. */
+export interface ProbeAddress {
+  readonly ipv4: string;
+  readonly ipv6: string;
+}
 
 /** What is decided per pod. */
 export interface RedirectionSettings {
@@ -39,8 +45,28 @@ export const DEFAULT_REDIRECTION: RedirectionSettings = {
 };
 
 /**
- * One way to redirect. `netns` is the path of the pod's network namespace (`/proc/PID/ns/net`, `/run/netns/NAME`).
- * Every method rejects with the failed command and its words.
+ * Checks the name of a virtual interface, which comes from a pod's author and goes into rules that root runs. Linux allows more, rule
+ * sets do not. A `+` at the end is iptables' wildcard. @throws Error
+ */
+export function virtualInterfaceName(name: string): string {
+  if (name.length <= 15 && /^[A-Za-z0-9_][A-Za-z0-9_.@-]*\+?$/.test(name)) return name;
+  throw new Error(`virtual interface ${JSON.stringify(name)}: not a name that rules can be written for`);
+}
+
+/**
+ * One way to redirect. `netns` is the path of the pod's network namespace (`/proc/PID/ns/net`, `/run/netns/NAME`, or
+ * `/proc/PID/fd/N` of a descriptor that this process holds).
+ * Every method rejects with the failed command and its words. Calls for one namespace take turns.
+ *
+ * What every implementation keeps, so that an agent may change from one to another at any time:
+ * - `apply` is complete before it removes: at each moment of a replacement, also when the process dies in it, a packet that was
+ *   captured before meets the old rules, the new ones or both.
+ * - `apply` and `remove` take away whatever another implementation, an older version or Istio's own agent left in the
+ *   pod (leftovers.ts), and nobody else's rules.
+ *
+ * Room for others: sidecar rules (section 2.5) are one more list of tables for iptables.ts, with settings of their own. The old
+ * geneve and eBPF mechanisms (section 6) need the node's side too (a device, a program, routes): an implementation of them gets
+ * that from its factory, as this one gets its means of running tools, and has the same three methods per pod.
  */
 export interface Redirection {
   /** Installs the rules, or replaces those of an earlier apply. After a failure the pod may be half set up: apply again or remove. */
@@ -49,4 +75,8 @@ export interface Redirection {
   verify(netns: string, settings: RedirectionSettings): Promise<readonly string[]>;
   /** Takes everything out again. A pod without rules is no error. */
   remove(netns: string): Promise<void>;
+  /** Which one it is. */
+  describe(): RedirectionBackend;
 }
+
+export type RedirectionBackend = "nftables" | "iptables-nft" | "iptables-legacy";

@@ -1,0 +1,3 @@
+module ambit/scripts/bench_cni/runner
+
+go 1.26.0

@@ -4,6 +4,7 @@
  */
 import type { RoleName } from "./config.ts";
 import { nearest, shown, UsageError } from "./errors.ts";
+import { isPluginCall, type ProgramCall } from "./plugin_call.ts";
 
 export type Command =
   | {
@@ -15,19 +16,15 @@ export type Command =
     readonly tolerateUnknown: boolean;
   }
   /** A small program of its own, with its own arguments. */
-  | { readonly kind: "tool"; readonly tool: "echo" | "local exec" | "explain"; readonly rest: readonly string[] }
+  | {
+    readonly kind: "tool";
+    readonly tool: "echo" | "local exec" | "explain" | "cni status";
+    readonly rest: readonly string[];
+  }
   | { readonly kind: "version" }
   | { readonly kind: "help" }
   /** Nothing was asked for. */
   | { readonly kind: "usage" };
-
-export interface Invocation {
-  readonly argv: readonly string[];
-  /** The name the program was started by, without directory. */
-  readonly programName: string;
-  /** `CNI_COMMAND` of the environment: a container runtime runs its plugins with it and without arguments. */
-  readonly cniCommand: string | undefined;
-}
 
 /** Roles as a person names them. */
 export const ROLE_NAMES = ["ztunnel", "cni", "waypoint", "local"] as const satisfies readonly RoleName[];
@@ -35,10 +32,9 @@ export const ROLE_NAMES = ["ztunnel", "cni", "waypoint", "local"] as const satis
 const COMMANDS = [...ROLE_NAMES, "proxy", "install-cni", "echo", "explain", "version", "help"];
 
 /** @throws UsageError */
-export function selectCommand({ argv, programName, cniCommand }: Invocation): Command {
-  if (programName === "istio-cni" || (argv.length === 0 && cniCommand !== undefined && cniCommand !== "")) {
-    return role("cni-plugin", argv);
-  }
+export function selectCommand(call: ProgramCall): Command {
+  const { argv, programName } = call;
+  if (isPluginCall(call)) return role("cni-plugin", argv);
   if (programName === "install-cni") return role("cni", argv);
   // Istio's ztunnel takes a missing first argument for `proxy`.
   if (programName === "ztunnel" && argv.length === 0) return role("ztunnel", []);
@@ -61,6 +57,8 @@ export function selectCommand({ argv, programName, cniCommand }: Invocation): Co
       return { kind: "tool", tool: "explain", rest };
     case "local":
       return rest[0] === "exec" ? { kind: "tool", tool: "local exec", rest: rest.slice(1) } : role("local", rest);
+    case "cni":
+      return rest[0] === "status" ? { kind: "tool", tool: "cni status", rest: rest.slice(1) } : role("cni", rest);
     case "install-cni":
       return role("cni", rest);
     case "proxy":

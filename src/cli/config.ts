@@ -160,21 +160,140 @@ export interface LocalConfig {
   readonly workers: number;
   /** The DNS questions of pods go to their node's ztunnel. */
   readonly dnsCapture: boolean;
+  /** Node agents capture pods, as in a cluster, by their labels. */
+  readonly cni: boolean;
   readonly log: LogConfig;
 }
 
 /** L7 proxy of a namespace. */
 export interface WaypointConfig {
   readonly role: "waypoint";
+  /** `NAMESPACE.svc.cluster.local`: the last part of the node id. */
   readonly domain: string;
+  /** Name of the service in traces. */
   readonly serviceCluster: string;
+  readonly podName: string;
+  readonly podNamespace: string;
+  readonly serviceAccount: string;
+  readonly instanceIp: string;
+  readonly trustDomain: string;
+  readonly nodeName: string;
+  readonly clusterId: string;
+  readonly workers: number;
+  readonly ipv6Enabled: boolean;
+  /** 15008, but in tests. */
+  readonly hbonePort: number;
+  readonly xds: IstiodClientConfig;
+  readonly ca: Omit<CaConfig, "fake">;
+  readonly authToken: TokenSource;
+  readonly compliancePolicy: "none" | "pqc";
+  /** Of the own pod, from the downward API. */
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Istio's ProxyConfig as it was given, for the node's metadata. */
+  readonly proxyConfig: Readonly<Record<string, unknown>>;
+  /** `ISTIO_META_*` of ProxyConfig's `proxyMetadata` with the environment's over it, prefix removed. */
+  readonly proxyMetadata: Readonly<Record<string, string>>;
+  readonly proxyMetadataJson: Readonly<Record<string, unknown>>;
+  /** As told to istiod, which sends older shapes to older proxies. */
+  readonly istioVersion: string;
+  readonly adminPort: number;
+  readonly statsPort: number;
+  readonly readinessPort: number;
+  readonly prometheusPort: number;
+  /** Connections of a chain that was replaced or removed are ended after this. */
+  readonly drainMs: number;
+  /** From the request to stop to the end. */
+  readonly terminationDrainMs: number;
+  readonly exitOnZeroConnections: boolean;
+  readonly minimumDrainMs: number;
+  readonly proxyArgs: string;
   readonly log: LogConfig;
+}
+
+/** Where and how the node agent installs the plugin. */
+export interface CniInstallConfig {
+  readonly netDir: string;
+  /** Undefined: the first valid file. */
+  readonly confName: string | undefined;
+  readonly chained: boolean;
+  readonly ownedConfig: boolean;
+  readonly ownedConfigFile: string;
+  readonly kubeconfigMode: number;
+  readonly confGroupRead: boolean;
+  /** Undefined: the service account's. */
+  readonly kubeCaFile: string | undefined;
+  readonly skipTlsVerify: boolean;
+  readonly binaryDir: string;
+  readonly binarySource: string;
+  readonly serviceAccountDir: string;
+  readonly kubernetesHost: string | undefined;
+  readonly kubernetesPort: string | undefined;
+  readonly kubernetesProtocol: string;
+  /** Level of `cni-plugin` in Istio's words. */
+  readonly pluginLogLevel: string;
+}
+
+/** Whose traffic the node agent captures, and how. */
+export interface CniAmbientConfig {
+  readonly enabled: boolean;
+  /** YAML; read when the agent starts. */
+  readonly selectors: string | undefined;
+  readonly dnsCapture: boolean;
+  readonly ipv6: boolean;
+  readonly reconcileOnStartup: boolean;
+  readonly disableSafeUpgrade: boolean;
+  readonly detectionRetry: boolean;
+  readonly nativeNftables: boolean;
+  readonly forceIptablesBinary: "legacy" | "nft" | undefined;
+  readonly probeIpv4: string;
+  readonly probeIpv6: string;
+  readonly scopedXtablesLocking: boolean;
+  readonly awsBranchEni: boolean;
+  /** Path of the node's network namespace; undefined: the agent is in it. */
+  readonly hostNetns: string | undefined;
+  readonly ztunnelSocket: string;
+  /** 0: never. */
+  readonly verifyIntervalMs: number;
+  /** 0: never. */
+  readonly hostVerifyIntervalMs: number;
 }
 
 /** Node agent. */
 export interface CniConfig {
   readonly role: "cni";
+  readonly runDir: string;
+  /** Where the node's file system is mounted; "" when the agent sees it as it is. */
+  readonly hostRoot: string;
+  /** The node's /proc. */
+  readonly procRoot: string;
+  readonly nodeName: string;
+  readonly podName: string;
+  readonly podNamespace: string;
+  readonly systemNamespace: string;
+  readonly revision: string;
+  readonly excludedNamespaces: readonly string[];
+  readonly install: CniInstallConfig;
+  readonly ambient: CniAmbientConfig;
+  /** What of the repair controller was asked for; it is not part of this version. */
+  readonly repair: "repair" | "delete" | "label" | "none";
+  /** 0: none. */
+  readonly monitoringPort: number;
+  readonly healthPort: number;
+  /** 0: none. */
+  readonly ctrlzPort: number;
+  readonly ctrlzAddress: string;
+  /** `stdout`, `stderr` and paths. */
+  readonly logTargets: readonly string[];
   readonly log: LogConfig;
+}
+
+/** `ambit cni status`: a question to the agent that runs. */
+export interface CniStatusConfig {
+  /** The agent's run directory. */
+  readonly runDir: string;
+  readonly namespace: string | undefined;
+  readonly json: boolean;
 }
 
 /** The CNI plugin: takes its configuration from stdin and the `CNI_*` variables. */

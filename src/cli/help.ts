@@ -14,6 +14,7 @@ Roles:
 
 Other:
   ambit local exec    runs a command in a pod of the mesh that is up
+  ambit cni status    asks the node agent that runs here which pods are captured, and why others are not
   ambit explain       asks a running ztunnel whether a connection would be allowed, and why
   ambit echo          a small HTTP server that says who asked, for trying things out
   ambit version       what this is

@@ -1,11 +1,12 @@
 /** The machine as the command line sees it. */
 import { existsSync, readFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, hostname } from "node:os";
 import type { Host } from "./ztunnel_config.ts";
 
 export function createHost(): Host {
   return {
     cpus: availableParallelism(),
+    hostName: hostname(),
     exists: (path) => existsSync(path),
     readText(path) {
       try {

@@ -2,24 +2,21 @@
  * From argv and environment to one running role. Roles are imported when chosen, so that a
  * process loads nothing of the others.
  */
+import { buildCniConfig, buildCniStatusConfig } from "./cni_config.ts";
+import { CNI_STATUS_HELP, cniOptions, cniStatusOptions } from "./cni_options.ts";
 import { ROLE_NAMES, selectCommand } from "./command.ts";
 import type { Command } from "./command.ts";
-import type { ExplainConfig, RoleConfig, RoleName } from "./config.ts";
+import type { CniStatusConfig, ExplainConfig, RoleConfig, RoleName } from "./config.ts";
 import { UsageError } from "./errors.ts";
 import { buildExplainConfig, EXPLAIN_HELP, explainOptions } from "./explain_options.ts";
 import { formatRoleHelp, OVERVIEW } from "./help.ts";
 import type { RoleHelp } from "./help.ts";
 import type { Environment } from "./options.ts";
 import { parseArguments } from "./options.ts";
-import {
-  buildCniConfig,
-  buildLocalConfig,
-  buildWaypointConfig,
-  cniOptions,
-  localOptions,
-  waypointOptions,
-} from "./role_options.ts";
+import { buildLocalConfig, localOptions } from "./role_options.ts";
 import { checkRuntimeEnvironment } from "./runtime_guard.ts";
+import { buildWaypointConfig } from "./waypoint_config.ts";
+import { waypointOptions } from "./waypoint_options.ts";
 import { buildZtunnelConfig } from "./ztunnel_config.ts";
 import type { Host } from "./ztunnel_config.ts";
 import { ztunnelOptions } from "./ztunnel_options.ts";
@@ -92,7 +89,7 @@ export async function main(input: MainInput): Promise<number> {
     case "run":
       for (const note of planned.notes) input.err(`ambit: ${note}\n`);
       try {
-        return await run(planned.config, input.err);
+        return await run(planned.config);
       } catch (error) {
         input.err(`ambit ${planned.config.role}: ${describe(error, input.env)}\n`);
         return EXIT_FAILED;
@@ -121,6 +118,22 @@ async function runTool({ tool, rest }: Extract<Plan, { kind: "tool" }>, input: M
         return EXIT_USAGE;
       }
       return await (await import("../roles/explain.ts")).runExplain(config, input);
+    }
+    case "cni status": {
+      let config: CniStatusConfig;
+      try {
+        const parsed = parseArguments(rest, cniStatusOptions);
+        if (parsed.helpWanted) {
+          input.out(formatRoleHelp(CNI_STATUS_HELP));
+          return 0;
+        }
+        config = buildCniStatusConfig(parsed, input.env);
+      } catch (error) {
+        if (!(error instanceof UsageError)) throw error;
+        input.err(`ambit: ${error.message}\n`);
+        return EXIT_USAGE;
+      }
+      return await (await import("../roles/cni_status.ts")).runCniStatus(config, input);
     }
   }
 }
@@ -178,22 +191,24 @@ async function buildConfig(
     case "local":
       return buildLocalConfig(parsed, env, host);
     case "waypoint":
-      return buildWaypointConfig(parsed, env);
+      return await buildWaypointConfig(parsed, env, host, argv.join(" "));
     case "cni":
-      return buildCniConfig(parsed, env);
+      return buildCniConfig(parsed, env, host);
   }
 }
 
-async function run(config: RoleConfig, err: (text: string) => void): Promise<number> {
+async function run(config: RoleConfig): Promise<number> {
   switch (config.role) {
     case "ztunnel":
       return await (await import("../roles/ztunnel.ts")).runZtunnel(config);
     case "local":
       return await (await import("../roles/local.ts")).runLocal(config);
-    case "waypoint":
     case "cni":
+      return await (await import("../roles/cni.ts")).runCni(config);
     case "cni-plugin":
-      err(`ambit: this build does not contain the role ${config.role} yet\n`);
-      return EXIT_FAILED;
+      // mod.ts does the same without loading this module first.
+      return await (await import("../roles/cni_plugin.ts")).runCniPlugin();
+    case "waypoint":
+      return await (await import("../roles/waypoint.ts")).runWaypoint(config);
   }
 }

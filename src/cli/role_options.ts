@@ -1,9 +1,9 @@
-/** Options of the roles other than ztunnel, and the Config each makes of them. */
-import type { CniConfig, LocalConfig, WaypointConfig } from "./config.ts";
+/** Options of `ambit local`, and the Config made of them. */
+import type { LocalConfig } from "./config.ts";
 import { UsageError } from "./errors.ts";
-import { istioLogLevel, logAsJson, logFormat, logLevel } from "./log_options.ts";
-import type { Environment, Option, ParsedArguments } from "./options.ts";
-import { boolean, custom, optionalText, resolveOptions, text } from "./options.ts";
+import { logFormat, logLevel } from "./log_options.ts";
+import type { Environment, ParsedArguments } from "./options.ts";
+import { boolean, custom, optionalText, resolveOptions } from "./options.ts";
 import type { Host } from "./ztunnel_config.ts";
 import type { WorkerCount } from "./values.ts";
 import { parseWorkerCount } from "./values.ts";
@@ -25,6 +25,11 @@ export const localOptions = {
     false,
     "Resolve names in pods by ztunnel's DNS proxy too, wildcards and headless services included.",
   ),
+  cni: boolean(
+    { env: "AMBIT_LOCAL_CNI", flag: "cni" },
+    false,
+    "Capture pods by istio-cni's node agent, as in a cluster: the label istio.io/dataplane-mode takes effect while they run.",
+  ),
   logLevel,
   logFormat,
 } as const;
@@ -45,56 +50,7 @@ export function buildLocalConfig(parsed: ParsedArguments, env: Environment, host
     stateDir: v.stateDir,
     workers,
     dnsCapture: v.dnsCapture,
+    cni: v.cni,
     log: Object.freeze({ filter: v.logLevel, format: v.logFormat }),
-  });
-}
-
-/** A flag of pilot-agent that is taken so that Istio's own template works, and has no effect. */
-function ignored(flag: string, help: string): Option<string | undefined> {
-  return optionalText({ flag }, `${help} Accepted and without effect.`);
-}
-
-export const waypointOptions = {
-  domain: text(
-    { env: "DNS_DOMAIN", flag: "domain" },
-    "",
-    "DNS domain of the own namespace: $(POD_NAMESPACE).svc.cluster.local.",
-  ),
-  serviceCluster: text(
-    { env: "SERVICE_CLUSTER", flag: "serviceCluster", flagAliases: ["service-cluster"] },
-    "",
-    "Service account and namespace, joined by a dot.",
-  ),
-  logLevel: istioLogLevel,
-  logAsJson,
-  proxyLogLevel: ignored("proxyLogLevel", "Envoy's log level."),
-  proxyComponentLogLevel: ignored("proxyComponentLogLevel", "Envoy's log level by component."),
-  outlierLogPath: ignored("outlierLogPath", "Envoy's log of ejected hosts."),
-  concurrency: ignored("concurrency", "Envoy's worker threads."),
-  meshConfig: ignored("meshConfig", "Mesh configuration file."),
-  templateFile: ignored("templateFile", "Envoy's bootstrap template."),
-  stsPort: ignored("stsPort", "Port of the token exchange."),
-  profiling: ignored("profiling", "Profiling of pilot-agent."),
-} as const;
-
-/** @throws UsageError */
-export function buildWaypointConfig(parsed: ParsedArguments, env: Environment): WaypointConfig {
-  const v = resolveOptions(waypointOptions, parsed, env);
-  return Object.freeze({
-    role: "waypoint",
-    domain: v.domain,
-    serviceCluster: v.serviceCluster,
-    log: Object.freeze({ filter: v.logLevel, format: v.logAsJson ? "json" : "plain" }),
-  });
-}
-
-export const cniOptions = { logLevel: istioLogLevel, logAsJson } as const;
-
-/** @throws UsageError */
-export function buildCniConfig(parsed: ParsedArguments, env: Environment): CniConfig {
-  const v = resolveOptions(cniOptions, parsed, env);
-  return Object.freeze({
-    role: "cni",
-    log: Object.freeze({ filter: v.logLevel, format: v.logAsJson ? "json" : "plain" }),
   });
 }

@@ -15,6 +15,8 @@ import { DEFAULT_AGENT_SOCKET, DEFAULT_TOKEN_PATH, ztunnelOptions } from "./ztun
 export interface Host {
   /** CPUs this process may use. */
   readonly cpus: number;
+  /** As the kernel has it. */
+  readonly hostName?: string;
   exists(path: string): boolean;
   /** Undefined when there is no such file; throws when it cannot be read. */
   readText(path: string): string | undefined;

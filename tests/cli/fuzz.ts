@@ -1,5 +1,8 @@
 /** Fuzz targets of the command line: argv with environment, single values, ProxyConfig. */
 import assert from "node:assert/strict";
+import { buildCniConfig } from "../../src/cli/cni_config.ts";
+import { cniOptions } from "../../src/cli/cni_options.ts";
+import { parseGoBoolean, parseGoInteger } from "../../src/cli/cni_values.ts";
 import { UsageError } from "../../src/cli/errors.ts";
 import { parseIstioLogLevels } from "../../src/cli/log_options.ts";
 import { selectCommand } from "../../src/cli/command.ts";
@@ -58,6 +61,26 @@ function fuzzArguments(bytes: Uint8Array): void {
   }
 }
 
+/** The node agent's options take what they are given, or say what is wrong. */
+function fuzzCniArguments(bytes: Uint8Array): void {
+  const argv: string[] = [];
+  const env: Record<string, string> = {};
+  for (const line of decoder.decode(bytes).split("\n")) {
+    const variable = /^([A-Z][A-Z0-9_]*)=(.*)$/s.exec(line);
+    if (variable === null) argv.push(line);
+    else env[variable[1]] = variable[2];
+  }
+  try {
+    const config = buildCniConfig(parseArguments(argv, cniOptions), env, { hostName: "node" });
+    assert.ok(Object.isFrozen(config) && Object.isFrozen(config.install) && Object.isFrozen(config.ambient));
+    assert.ok(config.nodeName !== "" && config.monitoringPort >= 0 && config.install.kubeconfigMode <= 0o777);
+    assert.ok(!config.ambient.enabled || config.ambient.selectors !== undefined);
+  } catch (error) {
+    expectUsageError(error);
+    assert.ok((error as Error).message.length < MAX_MESSAGE);
+  }
+}
+
 /** Each value parser gives something of its type or throws a plain Error that completes "… must be …". */
 function fuzzValues(bytes: Uint8Array): void {
   const text = decoder.decode(bytes);
@@ -74,6 +97,8 @@ function fuzzValues(bytes: Uint8Array): void {
   attempt(() => parseServerAddress(text), (value) => value === undefined || new URL(value).protocol === "https:");
   attempt(() => parseSocketAddress(text), (value) => value === text);
   attempt(() => parseHeaderName(text), (value) => new Headers([[value, "x"]]).has(value));
+  attempt(() => parseGoBoolean(text), (value) => typeof value === "boolean");
+  attempt(() => parseGoInteger(text, -8, 4096), (value) => Number.isInteger(value) && value >= -8 && value <= 4096);
   attempt(() => parseIstioLogLevels(text), (value) => typeof value === "string");
 }
 
@@ -103,6 +128,7 @@ function fuzzProxyConfig(bytes: Uint8Array): void {
 }
 
 export const targets = [
+  { name: "cni argv", corpusDir: "tests/corpus/cni_argv", target: fuzzCniArguments },
   { name: "argv", corpusDir: "tests/corpus/argv", target: fuzzArguments },
   { name: "option values", corpusDir: "tests/corpus/values", target: fuzzValues, maxBytes: 256 },
   { name: "proxy config", corpusDir: "tests/corpus/proxy_config", target: fuzzProxyConfig, maxBytes: 2048 },

@@ -50,7 +50,7 @@ test("build: the names under which Istio's images start it pick the role", async
   const ztunnel = await ambit([], { PROXY_MODE: "wrong" }, join(directory, "ztunnel"));
   assert.match(ztunnel.output, /environment variable PROXY_MODE: "wrong"/);
   const plugin = await ambit([], {}, join(directory, "istio-cni"));
-  assert.match(plugin.output, /the role cni-plugin/);
+  assert.match(plugin.output, /^CNI plugin istio-cni [0-9.]+ \(ambit\)\nCNI protocol versions supported: 0\.1\.0, /);
 });
 
 test("build: what docs/security.md says of BUN_BE_BUN and BUN_OPTIONS is so", async () => {

@@ -2,7 +2,7 @@
  * What must be taken away and what made to get from one mesh file to the next. Pure.
  */
 
-/** The parts of a node and a pod that exist on the machine; labels and such are the mesh's affair alone. */
+/** The parts of a node and a pod that exist on the machine. Labels are the mesh's affair, and a node agent's. */
 export interface PlannedNode {
   readonly name: string;
   readonly addresses: readonly string[];
@@ -16,6 +16,7 @@ export interface PlannedPod {
   readonly identity: string;
   readonly node: string;
   readonly addresses: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
   readonly captured: boolean;
   readonly command: readonly string[] | undefined;
   readonly env: Readonly<Record<string, string>>;
@@ -34,12 +35,15 @@ export interface ChangePlan {
   readonly removeLast: MachineState;
 }
 
-export function planChange(from: MachineState, to: MachineState): ChangePlan {
+/** `captureInPlace`: whether a pod is captured may change while it runs; otherwise it is made anew. */
+export function planChange(from: MachineState, to: MachineState, captureInPlace = false): ChangePlan {
   const nodes = new Map(to.nodes.map((node) => [node.name, node]));
   const pods = new Map(to.pods.map((pod) => [pod.uid, pod]));
   const goneNodes = from.nodes.filter((node) => !sameNode(node, nodes.get(node.name)));
   const goneNodeNames = new Set(goneNodes.map((node) => node.name));
-  const gonePods = from.pods.filter((pod) => goneNodeNames.has(pod.node) || !samePod(pod, pods.get(pod.uid)));
+  const gonePods = from.pods.filter((pod) =>
+    goneNodeNames.has(pod.node) || !samePod(pod, pods.get(pod.uid), captureInPlace)
+  );
   const gonePodUids = new Set(gonePods.map((pod) => pod.uid));
 
   const kept = { nodes: new Set(from.nodes.map((node) => node.name)), pods: new Set(from.pods.map((pod) => pod.uid)) };
@@ -72,11 +76,11 @@ function sameNode(a: PlannedNode, b: PlannedNode | undefined): boolean {
   return b !== undefined && a.addresses.join() === b.addresses.join();
 }
 
-function samePod(a: PlannedPod, b: PlannedPod | undefined): boolean {
-  return b !== undefined && shape(a) === shape(b);
+function samePod(a: PlannedPod, b: PlannedPod | undefined, captureInPlace: boolean): boolean {
+  return b !== undefined && shape(a, captureInPlace) === shape(b, captureInPlace);
 }
 
-function shape(pod: PlannedPod): string {
+function shape(pod: PlannedPod, captureInPlace: boolean): string {
   const { serviceAccount, identity, node, addresses, captured, command, env } = pod;
-  return JSON.stringify([serviceAccount, identity, node, addresses, captured, command, env]);
+  return JSON.stringify([serviceAccount, identity, node, addresses, captureInPlace || captured, command, env]);
 }

@@ -6,7 +6,9 @@ import { join } from "node:path";
 import type { LocalCertificate } from "../control/local/channel_client.ts";
 import { type ChannelEvent, type NodeChannel, serveNode } from "../control/local/channel_server.ts";
 import type { MeshFile } from "../control/local/mesh_file.ts";
+import type { MeshResources } from "../mesh/types.ts";
 import { type MachineState, planChange, type PlannedNode, type PlannedPod } from "./change_plan.ts";
+import type { NodeAgents } from "./node_agents.ts";
 import { supervise, type SupervisedProcess } from "./supervisor.ts";
 import type { Topology } from "./topology.ts";
 
@@ -16,9 +18,15 @@ export interface MachineOptions {
   readonly topology: Topology;
   /** Makes a captured pod's traffic pass ztunnel. */
   redirect(netns: string): Promise<void>;
+  /** Node agents that do that instead, as pods' labels say, and tell the ztunnels. */
+  readonly agents?: NodeAgents | undefined;
   sign(identity: string, csrPem: string): Promise<LocalCertificate>;
-  /** How to start a node's ztunnel, given the socket of its control channel. */
-  ztunnel(node: PlannedNode, socket: string): { readonly command: readonly string[]; readonly env: Environment };
+  /** How to start a node's ztunnel, given the socket of its control channel, and that of its node agent if there is one. */
+  ztunnel(
+    node: PlannedNode,
+    socket: string,
+    agentSocket: string | undefined,
+  ): { readonly command: readonly string[]; readonly env: Environment };
   /** Added to the environment of every pod's command. */
   readonly podEnv: Environment;
   /** A line for a person: who said it, and what. */
@@ -50,6 +58,7 @@ export class Machine {
   readonly #nodes = new Map<string, NodeRuntime>();
   readonly #commands = new Map<string, SupervisedProcess>();
   #state: MachineState = { nodes: [], pods: [] };
+  #resources: MeshResources | undefined;
 
   constructor(options: MachineOptions) {
     this.#options = options;
@@ -65,16 +74,53 @@ export class Machine {
    * goes on from there. Calls must not overlap.
    */
   async apply(mesh: MeshFile): Promise<void> {
-    const plan = planChange(this.#state, mesh);
+    const { agents } = this.#options;
+    const plan = planChange(this.#state, mesh, agents !== undefined);
     await this.#remove(plan.removeFirst);
     await this.#add(plan.add);
-    await Promise.all([...this.#nodes.values()].map(({ channel }) => channel.setMesh(mesh.resources)));
+    const changed = this.#adoptChanges(mesh);
+    this.#resources = mesh.resources;
+    await this.tellMesh();
     await this.#startNodes(plan.add.nodes, mesh);
     const newNodes = new Set(plan.add.nodes.map((node) => node.name));
     await this.#announce(plan.add.pods.filter((pod) => !newNodes.has(pod.node)));
+    await agents?.add(plan.add.pods);
+    await agents?.update(changed);
     for (const pod of plan.add.pods) this.#startCommand(pod);
     await this.#remove(plan.removeLast);
     this.#state = { nodes: mesh.nodes, pods: mesh.pods };
+  }
+
+  /** Tells every ztunnel the mesh as it is. With node agents a pod is reached through its ztunnel only while it is captured. */
+  async tellMesh(): Promise<void> {
+    const resources = this.#resources;
+    if (resources === undefined) return;
+    const told = this.#asCaptured(resources);
+    await Promise.all([...this.#nodes.values()].map(({ channel }) => channel.setMesh(told)));
+  }
+
+  #asCaptured(resources: MeshResources): MeshResources {
+    const { agents } = this.#options;
+    if (agents === undefined) return resources;
+    const own = new Set(this.#state.pods.map((pod) => pod.uid));
+    const workloads = resources.workloads.map((workload) =>
+      own.has(workload.uid) && !agents.isCaptured(workload.uid) ? { ...workload, protocol: "TCP" as const } : workload
+    );
+    return { ...resources, workloads };
+  }
+
+  /** Pods that stay and are to be captured, or not, from now on: the state says so before anybody asks for their certificates. */
+  #adoptChanges(mesh: MeshFile): PlannedPod[] {
+    const wanted = new Map(mesh.pods.map((pod) => [pod.uid, pod]));
+    const changed: PlannedPod[] = [];
+    const pods = this.#state.pods.map((pod) => {
+      const next = wanted.get(pod.uid);
+      if (next === undefined || (next.captured === pod.captured && sameLabels(next, pod))) return pod;
+      changed.push(next);
+      return next;
+    });
+    this.#state = { nodes: this.#state.nodes, pods };
+    return changed;
   }
 
   /** Where to run something of a person's in a node. */
@@ -103,6 +149,7 @@ export class Machine {
       await ztunnel.stop(ZTUNNEL_GRACE_MS);
       await channel.close();
     }));
+    await this.#options.agents?.stop();
     this.#commands.clear();
     this.#nodes.clear();
   }
@@ -110,6 +157,7 @@ export class Machine {
   async #add({ nodes, pods }: MachineState): Promise<void> {
     await this.#options.topology.add(nodes, pods);
     this.#state = { nodes: [...this.#state.nodes, ...nodes], pods: [...this.#state.pods, ...pods] };
+    if (this.#options.agents !== undefined) return;
     const captured = pods.filter((pod) => pod.captured);
     await Promise.all(captured.map((pod) => this.#options.redirect(this.#options.topology.podNetns(pod.uid))));
   }
@@ -123,10 +171,11 @@ export class Machine {
         sign: (identity, csr) => this.#sign(node.name, identity, csr),
         onEvent: (event) => this.#tellEvent(node.name, event),
       });
-      await channel.setMesh(mesh.resources);
+      await channel.setMesh(this.#asCaptured(mesh.resources));
       for (const pod of mesh.pods) if (pod.node === node.name) await this.#addToChannel(channel, pod);
+      const agentSocket = await this.#options.agents?.startNode(node.name);
       const ztunnel = supervise({
-        ...this.#options.ztunnel(node, socket),
+        ...this.#options.ztunnel(node, socket, agentSocket),
         netns: this.#options.topology.nodeNetns(node.name),
         restart: true,
         onLine: (line) => this.#options.say(node.name, line),
@@ -164,7 +213,7 @@ export class Machine {
   }
 
   async #addToChannel(channel: NodeChannel, pod: PlannedPod): Promise<void> {
-    if (!pod.captured) return;
+    if (!pod.captured || this.#options.agents !== undefined) return;
     const { uid, name, namespace, serviceAccount } = pod;
     await channel.addPod({ uid, name, namespace, serviceAccount, netns: this.#options.topology.podNetns(uid) });
   }
@@ -186,8 +235,13 @@ export class Machine {
     const uids = new Set(pods.map((pod) => pod.uid));
     const names = new Set(nodes.map((node) => node.name));
     // A ztunnel holds sockets in its pods: it lets go of them first.
+    await this.#options.agents?.remove(pods);
     await Promise.all(
-      pods.map((pod) => pod.captured ? this.#nodes.get(pod.node)?.channel.removePod(pod.uid) : undefined),
+      pods.map((pod) =>
+        pod.captured && this.#options.agents === undefined
+          ? this.#nodes.get(pod.node)?.channel.removePod(pod.uid)
+          : undefined
+      ),
     );
     await Promise.all(pods.map((pod) => this.#commands.get(pod.uid)?.stop(POD_GRACE_MS)));
     for (const uid of uids) {
@@ -198,6 +252,7 @@ export class Machine {
       const node = this.#nodes.get(name);
       this.#nodes.delete(name);
       await node?.ztunnel.stop(ZTUNNEL_GRACE_MS);
+      await this.#options.agents?.stopNode(name);
       await node?.channel.close();
       await this.#options.topology.removeNode(name);
     }
@@ -221,4 +276,8 @@ export class Machine {
       this.#options.say("ambit", `the ztunnel of ${node} did not answer ${event.message} in time`);
     }
   }
+}
+
+function sameLabels(a: PlannedPod, b: PlannedPod): boolean {
+  return JSON.stringify(a.labels) === JSON.stringify(b.labels);
 }

@@ -2,9 +2,16 @@
 import type { LocalConfig } from "../cli/config.ts";
 import type { PlannedNode } from "./change_plan.ts";
 
-export function ztunnelEnvironment(node: PlannedNode, socket: string, config: LocalConfig): Record<string, string> {
+/** `agentSocket`: of the node agent that says which pods are captured; without one the control channel says so. */
+export function ztunnelEnvironment(
+  node: PlannedNode,
+  socket: string,
+  agentSocket: string | undefined,
+  config: LocalConfig,
+): Record<string, string> {
   return {
     LOCAL_CONTROL: socket,
+    ...(agentSocket === undefined ? {} : { INPOD_UDS: agentSocket }),
     NODE_NAME: node.name,
     INSTANCE_IP: node.addresses[0] ?? "",
     ZTUNNEL_WORKER_THREADS: String(config.workers),

@@ -15,6 +15,7 @@ import { EXEC_SOCKET } from "../local/exec_messages.ts";
 import { serveExec } from "../local/exec_server.ts";
 import { mountHosts } from "../local/hosts_file.ts";
 import { Machine } from "../local/machine.ts";
+import type { NodeAgents } from "../local/node_agents.ts";
 import { placeFinder } from "../local/places.ts";
 import { mountResolver, RESOLVERS } from "../local/resolver_file.ts";
 import { createRunDirectory } from "../local/run_directory.ts";
@@ -25,6 +26,7 @@ import { describeMesh, describeProblems, Speaker } from "../local/speaker.ts";
 import { Topology } from "../local/topology.ts";
 import { watchFile } from "../local/watch_file.ts";
 import { ztunnelEnvironment } from "../local/ztunnel_environment.ts";
+import { createLog } from "../telemetry/log.ts";
 
 /** Runs until Ctrl-C or SIGTERM. Resolves with the exit code. */
 export async function runLocal(config: LocalConfig): Promise<number> {
@@ -59,12 +61,20 @@ async function runInside(config: LocalConfig, directory: string): Promise<number
 
   const ca = await createLocalCa(config.stateDir === undefined ? {} : { directory: join(config.stateDir, "ca") });
   const redirection = createNftablesRedirection(runToolIn);
-  const machine = new Machine({
+  const topology = await Topology.create(join(directory, "netns"), config.dnsCapture ? RESOLVERS : []);
+  const agents = config.cni
+    ? await startNodeAgents(config, directory, topology, () => void machine.tellMesh(), speaker)
+    : undefined;
+  const machine: Machine = new Machine({
     directory,
-    topology: await Topology.create(join(directory, "netns"), config.dnsCapture ? RESOLVERS : []),
+    topology,
+    agents,
     redirect: (netns) => redirection.apply(netns, { ...DEFAULT_REDIRECTION, dnsCapture: config.dnsCapture }),
     sign: (identity, csr) => ca.sign(identity, csr),
-    ztunnel: (node, socket) => ({ command: selfCommand(["ztunnel"]), env: ztunnelEnvironment(node, socket, config) }),
+    ztunnel: (node, socket, agentSocket) => ({
+      command: selfCommand(["ztunnel"]),
+      env: ztunnelEnvironment(node, socket, agentSocket, config),
+    }),
     podEnv: { PATH: `${await writeSelfScript(join(directory, "bin"))}:${process.env.PATH ?? ""}` },
     say: (who, line) => speaker.say(who, line),
   });
@@ -92,4 +102,31 @@ async function runInside(config: LocalConfig, directory: string): Promise<number
     await machine.stop();
   }
   return 0;
+}
+
+/** Loaded only when it is asked for. */
+async function startNodeAgents(
+  config: LocalConfig,
+  directory: string,
+  topology: Topology,
+  changed: () => void,
+  speaker: Speaker,
+): Promise<NodeAgents> {
+  const { NodeAgents } = await import("../local/node_agents.ts");
+  const { createNetnsRunner } = await import("../cni/redirection/mod.ts");
+  const log = createLog({
+    filter: config.log.filter,
+    format: config.log.format,
+    nowMs: Date.now,
+    sink: (line) => speaker.say("cni", line.trimEnd()),
+  });
+  return new NodeAgents({
+    directory,
+    netnsOf: (uid) => topology.podNetns(uid),
+    redirection: createNftablesRedirection(createNetnsRunner()),
+    dnsCapture: config.dnsCapture,
+    workerEntry: new URL("./cni_worker.ts", import.meta.url),
+    log,
+    changed,
+  });
 }

@@ -15,6 +15,7 @@ function pod(name: string, changes: Partial<PlannedPod> = {}): PlannedPod {
     serviceAccount: "default",
     identity: "spiffe://cluster.local/ns/default/sa/default",
     node: "a",
+    labels: {},
     addresses: [`10.1.0.${name.charCodeAt(0)}`],
     captured: true,
     command: undefined,

@@ -57,6 +57,8 @@ const TOP_KEYS = ["nodes", "pods", "services", "policies", "workloads"] as const
 const NODE_KEYS = ["name", "address"] as const;
 /** Everything else in a pod is a field of its Workload. */
 const POD_KEYS = ["name", "namespace", "serviceAccount", "node", "address", "labels", "captured", "command", "env"];
+/** `none` keeps a pod out of the mesh. */
+const MODE_LABEL = "istio.io/dataplane-mode";
 /** Fields of a Workload that follow from the pod's own. */
 const DERIVED_KEYS: Readonly<Record<string, string>> = {
   uid: "namespace and name",
@@ -143,6 +145,7 @@ function readPods(
       if (fields[key] !== undefined) reader.fail([...path, key], `a pod's ${key} follows from its ${source}`);
     }
     const command = reader.textOrTexts(fields, "command", path);
+    const labels = reader.texts(fields, "labels", path);
     const trustDomain = typeof fields.trustDomain === "string" ? fields.trustDomain : "cluster.local";
     return {
       path,
@@ -155,8 +158,9 @@ function readPods(
         identity: `spiffe://${trustDomain}/ns/${namespace}/sa/${serviceAccount}`,
         node: nodeName,
         addresses,
-        labels: reader.texts(fields, "labels", path),
-        captured: reader.flag(fields, "captured", path, true),
+        labels,
+        // The label means here what it means in a cluster.
+        captured: reader.flag(fields, "captured", path, labels[MODE_LABEL] !== "none"),
         // One text is a line for the shell, as people write it; a list is taken word for word.
         command: typeof fields.command === "string" ? ["sh", "-c", fields.command] : command,
         env: reader.texts(fields, "env", path),

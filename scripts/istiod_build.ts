@@ -1,6 +1,7 @@
 /**
- * Builds the control plane that `deno task test:istiod` runs against, if it is not there yet: etcd, kube-apiserver, istiod
- * and their tools, from the Go modules in tests/istiod/go, into a cache outside the tree. `deno task istiod:build`.
+ * Builds what `deno task test:istiod` and `test:cni` run against, if it is not there yet: etcd, kube-apiserver, istiod and their
+ * tools, from the Go modules in tests/istiod/go, and cnitool from that in tests/cni/go, into a cache outside the tree.
+ * `deno task istiod:build`.
  */
 import process from "node:process";
 import { buildBinaries } from "./support/istiod_binaries.ts";

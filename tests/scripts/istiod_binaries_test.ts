@@ -7,7 +7,7 @@ import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-const SCRIPT = fileURLToPath(new URL("../../scripts/istiod_build.ts", import.meta.url));
+const script = (name: string) => fileURLToPath(new URL(`../../scripts/${name}`, import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), "istiod-binaries-"));
 after(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -43,10 +43,10 @@ esac
 }
 
 /** Runs the script with that `go` and a cache of its own. */
-function build(goPath: string, cache: string, version = "go1.26.8") {
+function build(goPath: string, cache: string, version = "go1.26.8", name = "istiod_build.ts") {
   const flags = process.versions.deno === undefined ? [] : ["run", "--quiet", "--no-check", "-A"];
   const env = { HOME: directory, PATH: goPath, XDG_CACHE_HOME: cache, FAKE_GO_VERSION: version };
-  const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, SCRIPT], { env, encoding: "utf8" });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, script(name)], { env, encoding: "utf8" });
   return { status, text: stdout + stderr };
 }
 
@@ -57,20 +57,38 @@ const MAKES_ALL = `
     out="$2"; shift 2
     for package in "$@"; do name="\${package##*/}"; case "$name" in v3) name=server ;; esac; echo x > "$out$name"; done`;
 
+/** Names of what is kept. */
+function modulesIn(cache: string): string[] {
+  return readdirSync(join(cache, "ambit-istiod")).map((name) => name.replace(/-[0-9a-f]{16}$/, "")).sort();
+}
+
 test("istiod_binaries: builds each module once, below XDG_CACHE_HOME, and then finds all of it", () => {
   const go = installGo("good", MAKES_ALL);
   const cache = join(directory, "cache-good");
   const first = build(go.path, cache);
   assert.equal(first.status, 0, first.text);
-  assert.equal(go.calls().filter((call) => call.startsWith("build")).length, 3);
-  const built = readdirSync(join(cache, "ambit-istiod"));
-  assert.deepEqual(built.map((name) => name.replace(/-[0-9a-f]{16}$/, "")).sort(), ["etcd", "istio", "kubernetes"]);
+  assert.equal(go.calls().filter((call) => call.startsWith("build")).length, 4);
+  assert.deepEqual(modulesIn(cache), ["cni", "etcd", "istio", "kubernetes"]);
   const second = build(go.path, cache);
   assert.equal(second.status, 0, second.text);
-  assert.equal(go.calls().filter((call) => call.startsWith("build")).length, 3);
+  assert.equal(go.calls().filter((call) => call.startsWith("build")).length, 4);
   // Another version of Go makes other programs.
   assert.equal(build(go.path, cache, "go1.27.0").status, 0);
-  assert.equal(go.calls().filter((call) => call.startsWith("build")).length, 6);
+  assert.equal(go.calls().filter((call) => call.startsWith("build")).length, 8);
+});
+
+test("cluster_binaries: builds the node's programs besides, and takes Istio's charts as they are", () => {
+  const go = installGo("cluster", MAKES_ALL);
+  const cache = join(directory, "cache-cluster");
+  assert.equal(build(go.path, cache).status, 0);
+  const { status, text } = build(go.path, cache, undefined, "cluster_build.ts");
+  assert.equal(status, 0, text);
+  assert.deepEqual(modulesIn(cache), ["cluster", "cni", "etcd", "istio", "istio-cni", "kubernetes", "kubernetes-node"]);
+  assert.equal(go.calls().filter((call) => call.startsWith("build")).length, 7);
+  const place = readdirSync(join(cache, "ambit-istiod")).find((name) => name.startsWith("istio-cni-"));
+  const charts = join(cache, "ambit-istiod", place ?? "", "charts");
+  assert.deepEqual(readdirSync(charts).sort(), ["base", "istio-control"]);
+  assert.equal(readFileSync(join(charts, "base/files/crd-all.gen.yaml"), "utf8"), "");
 });
 
 test("istiod_binaries: a build that fails, or makes less than it should, leaves nothing half", () => {

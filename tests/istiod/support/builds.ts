@@ -7,9 +7,9 @@ import { ROOT, tool } from "../../../scripts/support/tools.ts";
 export type Build = "deno" | "bun" | "compiled";
 const ALL: readonly Build[] = ["deno", "bun", "compiled"];
 
-/** All of them, or those that AMBIT_ISTIOD_BUILDS names, comma-separated. */
-export function buildsUnderTest(): readonly Build[] {
-  const named = process.env.AMBIT_ISTIOD_BUILDS;
+/** All of them, or those that the variable names, comma-separated. */
+export function buildsUnderTest(variable = "AMBIT_ISTIOD_BUILDS"): readonly Build[] {
+  const named = process.env[variable];
   return named === undefined || named === "" ? ALL : ALL.filter((build) => named.split(",").includes(build));
 }
 

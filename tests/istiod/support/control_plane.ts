@@ -38,6 +38,7 @@ export class ControlPlane {
   /** What istiod signs with. */
   ca!: MeshCa;
   #restarts = 0;
+  #istiodEnv: Readonly<Record<string, string>> = {};
 
   private constructor(sandbox: Sandbox, binaries: IstiodBinaries, directory: string, ip: string, pki: ClusterPki) {
     this.#sandbox = sandbox;
@@ -48,12 +49,22 @@ export class ControlPlane {
     this.api = new KubeApi(join(directory, "api.sock"));
   }
 
-  /** The sandbox must have the node "control" with this address. Resolves when istiod serves. */
-  static async start(sandbox: Sandbox, binaries: IstiodBinaries, directory: string, ip: string): Promise<ControlPlane> {
+  /**
+   * The sandbox must have the node "control" with this address. `istiodEnv` is added to istiod's environment. Resolves when istiod
+   * serves.
+   */
+  static async start(
+    sandbox: Sandbox,
+    binaries: IstiodBinaries,
+    directory: string,
+    ip: string,
+    istiodEnv: Readonly<Record<string, string>> = {},
+  ): Promise<ControlPlane> {
     for (const name of ["pki", "log", "istiod"]) mkdirSync(join(directory, name), { recursive: true });
     const pki = await ClusterPki.create(join(directory, "pki"));
     const plane = new ControlPlane(sandbox, binaries, directory, ip, pki);
     plane.ca = await MeshCa.create();
+    plane.#istiodEnv = istiodEnv;
     await plane.#startApi();
     await plane.#prepareCluster();
     await plane.startIstiod();
@@ -89,6 +100,7 @@ export class ControlPlane {
       AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY: "true",
       // Lets the root be changed while it runs.
       ISTIO_MULTIROOT_MESH: "true",
+      ...this.#istiodEnv,
     }, join(this.directory, "istiod"));
     await this.istiod.ready(() => this.#answers("http://127.0.0.1:8080/ready"), START_TIMEOUT_MS);
   }

@@ -24,7 +24,14 @@ export class KubeError extends Error {
   }
 }
 
-const CLUSTER_SCOPED = new Set(["Namespace", "Node", "CustomResourceDefinition", "GatewayClass"]);
+const CLUSTER_SCOPED = new Set([
+  "Namespace",
+  "Node",
+  "CustomResourceDefinition",
+  "GatewayClass",
+  "ClusterRole",
+  "ClusterRoleBinding",
+]);
 const IRREGULAR: Readonly<Record<string, string>> = { Gateway: "gateways", GatewayClass: "gatewayclasses" };
 const MERGE_PATCH = "application/merge-patch+json";
 

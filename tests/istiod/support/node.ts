@@ -123,31 +123,8 @@ export class LabNode {
   async launch(env: Environment = this.env): Promise<void> {
     this.env = env;
     const { sandbox, plane } = this.lab;
-    const istiod = `https://${plane.ip}:${ISTIOD_PORT}`;
-    const full: Environment = {
-      // As the chart has it.
-      CA_ADDRESS: istiod,
-      XDS_ADDRESS: istiod,
-      ALT_XDS_HOSTNAME: ISTIOD_NAME,
-      ALT_CA_HOSTNAME: ISTIOD_NAME,
-      RUST_LOG: "info",
-      RUST_BACKTRACE: "1",
-      ISTIO_META_CLUSTER_ID: "Kubernetes",
-      ISTIO_META_ENABLE_HBONE: "true",
-      ISTIO_META_ISTIO_VERSION: "1.31.0",
-      INPOD_ENABLED: "true",
-      TERMINATION_GRACE_PERIOD_SECONDS: "30",
-      POD_NAME: this.podName,
-      POD_NAMESPACE: SYSTEM_NAMESPACE,
-      NODE_NAME: this.name,
-      INSTANCE_IP: this.ip,
-      SERVICE_ACCOUNT: "ztunnel",
-      // A path of the lab instead of the host's.
-      INPOD_UDS: this.agentPath,
-      ZTUNNEL_WORKER_THREADS: "2",
-      TMPDIR: "/tmp",
-      ...env,
-    };
+    const place = { podName: this.podName, nodeName: this.name, ip: this.ip, socket: this.agentPath };
+    const full: Environment = { ...ztunnelEnvironment({ istiodIp: plane.ip, ...place }), ...env };
     const set = Object.entries(full).filter((entry): entry is [string, string] => entry[1] !== undefined);
     const command = [...ambitOf(this.build), "proxy", "ztunnel"];
     this.ztunnel = await ZtunnelProcess.start(sandbox, this.place, Object.fromEntries(set), command, this.directory);
@@ -245,6 +222,41 @@ export class LabNode {
     closeDescriptor(this.namespaceFd);
     await writeFile(join(this.lab.directory, "log", `${this.podName}.log`), this.ztunnel?.lines.join("\n") ?? "");
   }
+}
+
+export interface ZtunnelPlace {
+  readonly istiodIp: string;
+  readonly podName: string;
+  readonly nodeName: string;
+  readonly ip: string;
+  /** The agent's, a path of the lab instead of the host's. */
+  readonly socket: string;
+}
+
+/** What the chart gives a ztunnel, with istiod's address in the place of its name. */
+export function ztunnelEnvironment({ istiodIp, podName, nodeName, ip, socket }: ZtunnelPlace): Record<string, string> {
+  const istiod = `https://${istiodIp}:${ISTIOD_PORT}`;
+  return {
+    CA_ADDRESS: istiod,
+    XDS_ADDRESS: istiod,
+    ALT_XDS_HOSTNAME: ISTIOD_NAME,
+    ALT_CA_HOSTNAME: ISTIOD_NAME,
+    RUST_LOG: "info",
+    RUST_BACKTRACE: "1",
+    ISTIO_META_CLUSTER_ID: "Kubernetes",
+    ISTIO_META_ENABLE_HBONE: "true",
+    ISTIO_META_ISTIO_VERSION: "1.31.0",
+    INPOD_ENABLED: "true",
+    TERMINATION_GRACE_PERIOD_SECONDS: "30",
+    POD_NAME: podName,
+    POD_NAMESPACE: SYSTEM_NAMESPACE,
+    NODE_NAME: nodeName,
+    INSTANCE_IP: ip,
+    SERVICE_ACCOUNT: "ztunnel",
+    INPOD_UDS: socket,
+    ZTUNNEL_WORKER_THREADS: "2",
+    TMPDIR: "/tmp",
+  };
 }
 
 /** The part of `/config_dump` that says what the ztunnel has from istiod. */

@@ -68,6 +68,14 @@ function hasOpenSsl() {
 /** What is needed of the system, how it is recognised, and in which Debian packages it comes, the first that exists. */
 const SYSTEM = [
   { name: "nft", packages: ["nftables"], present: () => onPath("nft") },
+  // Both back ends: which one a node has is what the CNI agent must find out.
+  { name: "iptables", packages: ["iptables"], present: () => onPath("iptables-nft") && onPath("iptables-legacy") },
+  { name: "ipset", packages: ["ipset"], present: () => onPath("ipset") },
+  {
+    name: "CNI plugins",
+    packages: ["containernetworking-plugins"],
+    present: () => existsSync("/usr/lib/cni/bridge"),
+  },
   { name: "ip", packages: ["iproute2"], present: () => onPath("ip") },
   { name: "curl", packages: ["curl"], present: () => onPath("curl") },
   { name: "unshare", packages: ["util-linux"], present: () => onPath("unshare") },

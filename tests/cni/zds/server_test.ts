@@ -281,7 +281,8 @@ test("zds server: a burst of pods and many reconnections leave no descriptor beh
   const pods = Array.from({ length: 200 }, (_, i) => pod(`pod-${i}`));
   const before = await settledFiles();
   await Promise.all(pods.map((one) => server.add(one)));
-  assert.equal(openFiles(), before);
+  // Fewer is no leak: what tests before this one had open may be closed meanwhile.
+  assert.ok(openFiles() <= before, `${openFiles()} files are open, ${before} were before`);
   assert.equal(ztunnel.heard.length, 201);
   ztunnel.leave();
   await until(() => server.connections().length === 0, "it is gone");

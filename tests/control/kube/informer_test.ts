@@ -14,6 +14,10 @@ const PODS = "/api/v1/pods";
 let api: ApiServer;
 let bench: Bench;
 
+let benches = 0;
+/** The newest bench. */
+let current = "";
+
 /** An informer in virtual time, and what it told. */
 class Bench {
   /** Of its pauses. */
@@ -26,11 +30,15 @@ class Bench {
   /** What the events say is there. */
   readonly known = new Map<string, string>();
   random = 0;
+  /** What the client calls itself: a request of the test before may arrive late. */
+  readonly agent = `bench-${++benches}`;
   informer!: Informer<KubeObject>;
   onAdded: (object: KubeObject) => void = () => {};
 
   constructor(readonly server: ApiServer) {
+    current = this.agent;
     this.client = createKubeClient({
+      userAgent: this.agent,
       server: server.url,
       ca: server.ca,
       token: () => "t",
@@ -107,8 +115,9 @@ beforeEach(async () => {
 afterEach(() => bench.stop());
 
 const failing: Handler = (_, response) => sendStatus(response, 500, "InternalError", "etcd is away");
-const watches = () => api.requests.filter(({ query }) => query.has("watch"));
-const lists = () => api.requests.filter(({ query }) => !query.has("watch"));
+const own = () => api.requests.filter(({ headers }) => headers["user-agent"] === current);
+const watches = () => own().filter(({ query }) => query.has("watch"));
+const lists = () => own().filter(({ query }) => !query.has("watch"));
 
 describe("informer: list and watch", () => {
   test("lists in pages, says that it is complete, then follows", async () => {

@@ -4,6 +4,7 @@
  *
  * Distinguished names stay empty: a workload is named by its URI alone (reference ztunnel, section 4).
  */
+import { formatIp } from "../mesh/ip.ts";
 import { crypto, readText, takeErrors, withPem } from "./openssl.ts";
 import { type Pointer, runtime } from "./runtime.ts";
 
@@ -15,7 +16,10 @@ const NID_P256 = 415;
 const EVP_PKEY_EC = 408;
 const X509_VERSION_3 = 2;
 const BIO_CTRL_PENDING = 10;
+const GEN_EMAIL = 1;
+const GEN_DNS = 2;
 const GEN_URI = 6;
+const GEN_IP = 7;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -156,26 +160,50 @@ export function readCertificate(pem: string): CertificateFacts {
 const nameType = new Int32Array(1);
 const nameTypeBytes = new Uint8Array(nameType.buffer);
 
-/** The URI names of a certificate's subject, byte for byte: an odd byte must not be able to look like another name. */
+/** A subject alternative name. An `ip` is canonical text. */
+export interface CertificateName {
+  readonly type: "email" | "dns" | "uri" | "ip";
+  readonly value: string;
+}
+
+const NAME_TYPES: Readonly<Record<number, CertificateName["type"]>> = {
+  [GEN_EMAIL]: "email",
+  [GEN_DNS]: "dns",
+  [GEN_URI]: "uri",
+  [GEN_IP]: "ip",
+};
+
+/** The URI names of a certificate's subject. */
 export function certificateUris(certificate: Pointer): string[] {
   const uris: string[] = [];
+  for (const { type, value } of certificateNames(certificate)) if (type === "uri") uris.push(value);
+  return uris;
+}
+
+/** The names of a certificate's subject, byte for byte: an odd byte must not be able to look like another name. */
+export function certificateNames(certificate: Pointer): CertificateName[] {
+  const found: CertificateName[] = [];
   const names = crypto.X509_get_ext_d2i(certificate, NID_SUBJECT_ALT_NAME, null, null);
   if (names === null) {
     // An extension that is no list of names leaves an error behind, which the next read of any session would take for its own.
     crypto.ERR_clear_error();
-    return uris;
+    return found;
   }
   const count = crypto.OPENSSL_sk_num(names);
   for (let i = 0; i < count; i++) {
     const name = crypto.OPENSSL_sk_value(names, i);
     const value = name === null ? null : crypto.GENERAL_NAME_get0_value(name, nameTypeBytes);
-    if (value === null || nameType[0] !== GEN_URI) continue;
+    const type = NAME_TYPES[nameType[0]];
+    if (value === null || type === undefined) continue;
     const data = crypto.ASN1_STRING_get0_data(value);
     const length = crypto.ASN1_STRING_length(value);
-    if (data !== null && length > 0) uris.push(latin1.decode(runtime.view(data, 0, length)));
+    if (data === null || length <= 0) continue;
+    const bytes = runtime.view(data, 0, length);
+    if (type !== "ip") found.push({ type, value: latin1.decode(bytes) });
+    else if (length === 4 || length === 16) found.push({ type, value: formatIp(bytes) });
   }
   crypto.GENERAL_NAMES_free(names);
-  return uris;
+  return found;
 }
 
 function serialText(certificate: Pointer): string {

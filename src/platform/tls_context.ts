@@ -150,7 +150,8 @@ function configure(context: Pointer, side: TlsSide): void {
   else if (ssl.SSL_CTX_set_alpn_protos(context, ALPN_H2, ALPN_H2.length) !== 0) fail("set ALPN");
 }
 
-function loadIdentity(context: Pointer, material: TlsMaterial): void {
+/** For contexts of other kinds, too (tls_client_context.ts). */
+export function loadIdentity(context: Pointer, material: Omit<TlsMaterial, "roots">): void {
   const chain = material.chain.flatMap(splitCertificates);
   if (chain.length === 0) throw new Error("TLS context: the certificate chain is empty");
   withCertificate(chain[0], (leaf) => {
@@ -171,7 +172,11 @@ function loadIdentity(context: Pointer, material: TlsMaterial): void {
   if (ssl.SSL_CTX_check_private_key(context) !== 1) fail("match the private key with the certificate");
 }
 
-function loadRoots(context: Pointer, roots: readonly string[], revocations: RevocationList | undefined): void {
+export function loadRoots(
+  context: Pointer,
+  roots: readonly string[],
+  revocations: RevocationList | undefined,
+): void {
   const certificates = roots.flatMap(splitCertificates);
   if (certificates.length === 0) throw new Error("TLS context: no root certificate; every peer would be refused");
   const store = ssl.SSL_CTX_get_cert_store(context);

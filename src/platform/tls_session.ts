@@ -3,20 +3,23 @@
  *
  * The session does not own the descriptor. After `free` no method may be called.
  */
-import { certificateUris } from "./certificates.ts";
+import { type CertificateName, certificateNames, certificateUris } from "./certificates.ts";
 import { errnoWord } from "./libc.ts";
 import { crypto, readText, ssl, takeErrors, verifyErrorText } from "./openssl.ts";
 import { type RevocationList, type Revoked, X509_V_ERR_CERT_REVOKED } from "./revocations.ts";
 import type { Pointer } from "./runtime.ts";
 import { runtime } from "./runtime.ts";
-import type { TlsContext } from "./tls_context.ts";
+import type { TlsSide } from "./tls_context.ts";
 import type { TlsWire } from "./tls_wire.ts";
 
 const SSL_ERROR_WANT_READ = 2;
 const SSL_ERROR_WANT_WRITE = 3;
 const SSL_ERROR_SYSCALL = 5;
 const SSL_ERROR_ZERO_RETURN = 6;
+const SSL_CTRL_SET_TLSEXT_HOSTNAME = 55;
+const TLSEXT_NAMETYPE_HOST = 0;
 const SSL_CTRL_GET_NEGOTIATED_GROUP = 134;
+const encoder = new TextEncoder();
 /** Marks what OpenSSL has no number of its own for. */
 const TLSEXT_NID_UNKNOWN = 0x100_0000;
 /** OpenSSL's numbers of the groups we offer. */
@@ -34,6 +37,12 @@ export const TLS_CLOSED = -3;
 /** Broken; `failure` tells why. */
 export const TLS_FAILED = -4;
 
+/** What a session is made of: a tunnel's context, or one for a server outside of the mesh. */
+export interface SessionContext {
+  readonly side: TlsSide;
+  readonly pointer: Pointer | null;
+}
+
 export class TlsSession {
   #ssl: Pointer;
   #failure = "";
@@ -43,7 +52,7 @@ export class TlsSession {
   readonly #wire: TlsWire | undefined;
 
   /** Over a connected socket, or over a wire that somebody else carries. */
-  constructor(context: TlsContext, over: number | TlsWire) {
+  constructor(context: SessionContext, over: number | TlsWire) {
     if (context.pointer === null) throw new Error("TLS session: the context was closed");
     const session = ssl.SSL_new(context.pointer);
     if (session === null) throw new Error(`TLS session: cannot allocate: ${takeErrors()}`);
@@ -56,6 +65,13 @@ export class TlsSession {
     }
     if (context.side === "server") ssl.SSL_set_accept_state(session);
     else ssl.SSL_set_connect_state(session);
+  }
+
+  /** A client's: the name it asks for (RFC 6066 section 3), before the handshake. False: the name cannot be asked for. */
+  setServerName(name: string): boolean {
+    const text = encoder.encode(`${name}\0`);
+    const address = runtime.pointerFrom(runtime.addressOf(text));
+    return ssl.SSL_ctrl(this.#ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_HOST, address) === 1;
   }
 
   /** Text of the last failure, "" before one. */
@@ -143,6 +159,15 @@ export class TlsSession {
     const uris = certificateUris(certificate);
     crypto.X509_free(certificate);
     return uris;
+  }
+
+  /** All names of the peer's leaf certificate that can be told; undefined when it presented none. */
+  peerNames(): CertificateName[] | undefined {
+    const certificate = ssl.SSL_get1_peer_certificate(this.#ssl);
+    if (certificate === null) return undefined;
+    const names = certificateNames(certificate);
+    crypto.X509_free(certificate);
+    return names;
   }
 
   /** True when both sides agreed on "h2". A peer without ALPN ends here as false. */

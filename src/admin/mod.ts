@@ -15,5 +15,5 @@ export { createMetricsApp } from "./metrics.ts";
 export type { MetricsSource } from "./metrics.ts";
 export { createReadinessApp, Readiness } from "./readiness.ts";
 export type { ReadinessTask } from "./readiness.ts";
-export { listen } from "./server.ts";
-export type { App, HttpServer } from "./server.ts";
+export { isLoopback, listen } from "./server.ts";
+export type { App, AppEnvironment, HttpServer } from "./server.ts";

@@ -20,7 +20,18 @@ const MAX_CONNECTIONS = 512;
 
 /** What is served: `Hono` has this shape. */
 export interface App {
-  fetch(request: Request): Response | Promise<Response>;
+  fetch(request: Request, environment: AppEnvironment): Response | Promise<Response>;
+}
+
+/** `c.env` of a Hono app. */
+export interface AppEnvironment {
+  /** Address of the client; "" unknown. */
+  readonly peer: string;
+}
+
+/** Of the own machine or pod, in any of the forms in which a socket tells it. */
+export function isLoopback(peer: string): boolean {
+  return peer === "::1" || /^(?:::ffff:)?127\./.test(peer);
 }
 
 export interface HttpServer {
@@ -108,7 +119,7 @@ async function answer(
 ): Promise<void> {
   let response: Response;
   try {
-    response = await app.fetch(toRequest(incoming));
+    response = await app.fetch(toRequest(incoming), { peer: incoming.socket.remoteAddress ?? "" });
   } catch (error) {
     response = new Response(`${error instanceof Error ? error.message : String(error)}\n`, { status: 500 });
   }

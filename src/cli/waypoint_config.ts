@@ -87,7 +87,9 @@ export async function buildWaypointConfig(
 }
 
 function required(value: string, name: string, what: string): string {
-  if (value === "") throw new UsageError(`${name} is not set: it is ${what}; istiod's template takes it from the downward API`);
+  if (value === "") {
+    throw new UsageError(`${name} is not set: it is ${what}; istiod's template takes it from the downward API`);
+  }
   return value;
 }
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { buildCniConfig } from "../../src/cli/cni_config.ts";
 import { cniOptions } from "../../src/cli/cni_options.ts";
 import { parseGoBoolean, parseGoInteger } from "../../src/cli/cni_values.ts";
+import { parseDownwardFile } from "../../src/cli/downward_api.ts";
 import { UsageError } from "../../src/cli/errors.ts";
 import { parseIstioLogLevels } from "../../src/cli/log_options.ts";
 import { selectCommand } from "../../src/cli/command.ts";
@@ -127,9 +128,20 @@ function fuzzProxyConfig(bytes: Uint8Array): void {
   }
 }
 
+/** Whatever is in the file: names to texts, and a count of what was passed over. */
+function fuzzDownwardFile(bytes: Uint8Array): void {
+  const { entries, skipped } = parseDownwardFile(decoder.decode(bytes));
+  assert.ok(Number.isInteger(skipped) && skipped >= 0);
+  for (const [name, value] of Object.entries(entries)) {
+    assert.ok(name !== "" && !name.includes("\n"));
+    assert.ok(value.isWellFormed());
+  }
+}
+
 export const targets = [
   { name: "cni argv", corpusDir: "tests/corpus/cni_argv", target: fuzzCniArguments },
   { name: "argv", corpusDir: "tests/corpus/argv", target: fuzzArguments },
   { name: "option values", corpusDir: "tests/corpus/values", target: fuzzValues, maxBytes: 256 },
   { name: "proxy config", corpusDir: "tests/corpus/proxy_config", target: fuzzProxyConfig, maxBytes: 2048 },
+  { name: "downward api", corpusDir: "tests/corpus/downward_api", target: fuzzDownwardFile, maxBytes: 2048 },
 ];

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { main, plan } from "../../src/cli/main.ts";
 import type { MainInput } from "../../src/cli/main.ts";
 import { localOptions } from "../../src/cli/role_options.ts";
+import { waypointOptions } from "../../src/cli/waypoint_options.ts";
 import { ztunnelOptions } from "../../src/cli/ztunnel_options.ts";
 
 function input(argv: string[], env: Record<string, string> = {}, programName = "ambit") {
@@ -29,7 +30,12 @@ async function run(argv: string[], env?: Record<string, string>, programName?: s
 }
 
 test("main: --help of a role lists every flag with its variable and default", async () => {
-  for (const [role, table] of [["ztunnel", ztunnelOptions], ["local", localOptions]] as const) {
+  for (
+    const [role, table] of [["ztunnel", ztunnelOptions], ["local", localOptions], [
+      "waypoint",
+      waypointOptions,
+    ]] as const
+  ) {
     const { code, out } = await run([role, "--help"]);
     assert.equal(code, 0);
     for (const option of Object.values(table)) {
@@ -77,18 +83,20 @@ test("main: version and --help end with 0", async () => {
   assert.match((await run(["--help"])).out, /local \[mesh\.yaml\]/);
 });
 
-test("main: roles that are not built yet say so and end with 1", async () => {
-  const { code, err } = await run(["waypoint"]);
-  assert.equal(code, 1);
-  assert.equal(err, "ambit: this build does not contain the role waypoint yet\n");
+const POD = { POD_NAME: "w-0", POD_NAMESPACE: "d", INSTANCE_IP: "10.0.0.7" };
+
+test("main: a waypoint that does not know its pod says what is missing", async () => {
+  const { code, err } = await run(["waypoint"], { ...POD, POD_NAME: "" });
+  assert.equal(code, 2);
+  assert.match(err, /^ambit: POD_NAME is not set: it is the own pod's name/);
 });
 
 test("main: Istio's own form of the waypoint may carry Envoy's flags", async () => {
   const argv = "proxy waypoint --domain d.svc --serviceCluster sa.d --proxyLogLevel warning --newFlag x --log_as_json";
-  const planned = await plan(input(argv.split(" ")).value);
+  const planned = await plan(input(argv.split(" "), POD).value);
   assert.ok(planned.kind === "run" && planned.config.role === "waypoint");
-  assert.deepEqual(planned.config, {
-    role: "waypoint",
+  const { domain, serviceCluster, log } = planned.config;
+  assert.deepEqual({ domain, serviceCluster, log }, {
     domain: "d.svc",
     serviceCluster: "sa.d",
     log: { filter: "info", format: "json" },
@@ -105,6 +113,7 @@ test("main: local takes a file and the log of every role is configurable", async
     stateDir: undefined,
     workers: 2,
     dnsCapture: false,
+    cni: false,
     log: { filter: "debug", format: "plain" },
   });
   const cni = await plan(input(["install-cni", "--log_output_level=default:warn,cni-plugin:debug"]).value);
@@ -122,9 +131,9 @@ test("main: a debugger in the runtime is refused, other runtime flags are noted"
   const refused = await run(["waypoint"], { BUN_INSPECT: "ws://127.0.0.1:6499/x" });
   assert.equal(refused.code, 2);
   assert.equal(refused.err, "ambit: environment variable BUN_INSPECT opens a debugger in this process: unset it\n");
-  const noted = await run(["waypoint"], { BUN_OPTIONS: "--smol" });
-  assert.match(noted.err, /^ambit: environment variable BUN_OPTIONS is set and changes the runtime/);
-  assert.equal(noted.code, 1);
+  const noted = await plan(input(["waypoint"], { ...POD, BUN_OPTIONS: "--smol" }).value);
+  assert.ok(noted.kind === "run");
+  assert.match(noted.notes[0], /^environment variable BUN_OPTIONS is set and changes the runtime/);
 });
 
 test("main: explain takes its flags, and wrong ones are usage errors", async () => {

@@ -39,6 +39,8 @@ export interface XdsClientOptions {
 export interface XdsClient {
   /** Asks for one resource of an on-demand type and waits until it, or its absence, is in force. */
   demand(typeUrl: string, name: string, timeoutMs: number): Promise<DemandOutcome>;
+  /** Makes the names that a named type is subscribed to exactly these. */
+  watch(typeUrl: string, names: ReadonlySet<string>): void;
   /** Ends it for good. */
   close(): void;
 }
@@ -91,6 +93,11 @@ class Client implements XdsClient {
       this.#stream?.send(request);
     }
     return outcome;
+  }
+
+  watch(typeUrl: string, names: ReadonlySet<string>): void {
+    const request = this.#protocol.watch(typeUrl, names, this.#stream !== undefined);
+    if (request !== undefined) this.#stream?.send(request);
   }
 
   close(): void {

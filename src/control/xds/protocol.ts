@@ -6,15 +6,20 @@
  */
 import type { Rejection } from "./push.ts";
 
-/** `wildcard`: everything of the type. `on-demand`: nothing until it is asked for by name. */
+/**
+ * `wildcard`: everything of the type. `on-demand`: nothing until it is asked for by name. `named`: what `watch` names, and nothing else; as
+ * long as that is nothing, the type is not asked for at all.
+ */
 export interface Subscription {
   readonly typeUrl: string;
-  readonly mode: "wildcard" | "on-demand";
+  readonly mode: "wildcard" | "on-demand" | "named";
 }
 
 /** Who asks: node id and metadata as in reference 3.2. */
 export interface NodeInfo {
   readonly id: string;
+  /** Undefined: none. */
+  readonly cluster?: string;
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
@@ -48,8 +53,10 @@ interface TypeState {
   readonly mode: Subscription["mode"];
   /** What the server shall believe we hold, by name. "" makes it send the resource again. */
   readonly versions: Map<string, string>;
-  /** On demand: names that were asked for and are waited for. What has come is known by its own name. */
+  /** On demand: names that were asked for and are waited for. What has come is known by its own name. Named: all that are watched. */
   readonly wanted: Set<string>;
+  /** Named: this stream knows of the type. */
+  begun: boolean;
   /** A response of this type was acknowledged as a whole. */
   synced: boolean;
 }
@@ -61,27 +68,43 @@ export class DeltaProtocol {
   constructor(subscriptions: readonly Subscription[], node: NodeInfo) {
     this.#node = node;
     for (const { typeUrl, mode } of subscriptions) {
-      this.#types.set(typeUrl, { typeUrl, mode, versions: new Map(), wanted: new Set(), synced: false });
+      this.#types.set(typeUrl, { typeUrl, mode, versions: new Map(), wanted: new Set(), begun: false, synced: false });
     }
   }
 
   /** A stream was opened: what to say first, in this order. */
   open(): DeltaRequest[] {
-    return [...this.#types.values()].map(({ typeUrl, mode, versions, wanted }) => {
-      const node = this.#node;
-      if (mode === "wildcard") return { typeUrl, node, initialVersions: new Map(versions) };
-      const initialVersions = new Map<string, string>();
-      for (const name of wanted) initialVersions.set(name, "");
-      for (const [name, version] of versions) initialVersions.set(name, version);
-      // Subscribing to everything and not, at once, is how istiod is told that nothing is meant but what is named.
-      return {
-        typeUrl,
-        node,
-        subscribe: [WILDCARD, ...initialVersions.keys()],
-        unsubscribe: [WILDCARD],
-        initialVersions,
-      };
+    return [...this.#types.values()].flatMap((type): DeltaRequest[] => {
+      if (type.mode !== "named") return [this.#begin(type)];
+      type.begun = type.wanted.size > 0;
+      return type.begun ? [this.#begin(type)] : [];
     });
+  }
+
+  #begin({ typeUrl, mode, versions, wanted }: TypeState): DeltaRequest {
+    const node = this.#node;
+    switch (mode) {
+      case "wildcard":
+        return { typeUrl, node, initialVersions: new Map(versions) };
+      case "named":
+        return { typeUrl, node, subscribe: [...wanted], initialVersions: new Map(versions) };
+      case "on-demand":
+        return this.#beginOnDemand(typeUrl, versions, wanted);
+    }
+  }
+
+  #beginOnDemand(typeUrl: string, versions: ReadonlyMap<string, string>, wanted: ReadonlySet<string>): DeltaRequest {
+    const initialVersions = new Map<string, string>();
+    for (const name of wanted) initialVersions.set(name, "");
+    for (const [name, version] of versions) initialVersions.set(name, version);
+    // Subscribing to everything and not, at once, is how istiod is told that nothing is meant but what is named.
+    return {
+      typeUrl,
+      node: this.#node,
+      subscribe: [WILDCARD, ...initialVersions.keys()],
+      unsubscribe: [WILDCARD],
+      initialVersions,
+    };
   }
 
   /** Whether responses of this type are wanted. Others are acknowledged and dropped. */
@@ -91,7 +114,10 @@ export class DeltaProtocol {
 
   /** A resource is in force; the server will be told this version after a reconnect. */
   accepted(typeUrl: string, name: string, version: string): void {
-    this.#types.get(typeUrl)?.versions.set(name, version);
+    const type = this.#types.get(typeUrl);
+    // What came although it is not watched any more is not held.
+    if (type?.mode === "named" && !type.wanted.has(name)) return;
+    type?.versions.set(name, version);
   }
 
   /** A response is in force but for what was rejected. What to answer. */
@@ -119,6 +145,24 @@ export class DeltaProtocol {
     if (type?.mode !== "on-demand") throw new Error(`${typeUrl} is not subscribed to on demand`);
     type.wanted.add(name);
     return { typeUrl, subscribe: [name] };
+  }
+
+  /** Makes the names of a named type exactly these. What to say, if there is a stream; undefined when that is nothing new. */
+  watch(typeUrl: string, names: ReadonlySet<string>, streaming = true): DeltaRequest | undefined {
+    const type = this.#types.get(typeUrl);
+    if (type?.mode !== "named") throw new Error(`${typeUrl} is not subscribed to by name`);
+    const subscribe = [...names].filter((name) => !type.wanted.has(name));
+    const unsubscribe = [...type.wanted].filter((name) => !names.has(name));
+    for (const name of subscribe) type.wanted.add(name);
+    for (const name of unsubscribe) {
+      type.wanted.delete(name);
+      type.versions.delete(name);
+    }
+    // Without a stream all of it goes out when the next one begins.
+    if (!streaming || (subscribe.length === 0 && unsubscribe.length === 0)) return undefined;
+    if (type.begun) return { typeUrl, subscribe, unsubscribe };
+    type.begun = true;
+    return this.#begin(type);
   }
 
   /** Nobody waits for the name any more. */

@@ -116,7 +116,9 @@ function toMessage(request: DeltaRequest): Message {
   const { typeUrl, node, nonce, error } = request;
   return {
     typeUrl,
-    ...(node === undefined ? {} : { node: create(NodeSchema, { id: node.id, metadata: node.metadata as JsonObject }) }),
+    ...(node === undefined ? {} : {
+      node: create(NodeSchema, { id: node.id, cluster: node.cluster ?? "", metadata: node.metadata as JsonObject }),
+    }),
     resourceNamesSubscribe: [...request.subscribe ?? []],
     resourceNamesUnsubscribe: [...request.unsubscribe ?? []],
     initialResourceVersions: Object.fromEntries(request.initialVersions ?? []),

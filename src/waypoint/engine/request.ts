@@ -13,7 +13,15 @@ import type { ConnectionInfo } from "./connection_info.ts";
 import { Forward } from "./forward.ts";
 import { isGrpc, localResponse } from "./local_answer.ts";
 import { RequestBody } from "./request_body.ts";
-import type { LocalAnswer, RequestContext, RequestFacts, ResponseFlag } from "./request_context.ts";
+import type {
+  BodyTap,
+  LocalAnswer,
+  RequestContext,
+  RequestFacts,
+  RequestRewrite,
+  ResponseFlag,
+  ResponseRewrite,
+} from "./request_context.ts";
 import { finishResponse, sanitizeRequest } from "./sanitize.ts";
 import type { EngineServices } from "./services.ts";
 
@@ -38,7 +46,7 @@ export class Request implements RequestContext, BodyReceiver {
   readonly facts: RequestFacts;
   readonly body: RequestBody;
   readonly services: EngineServices;
-  readonly isGrpc: boolean;
+  isGrpc: boolean;
   readonly #compiled: CompiledHttpChain;
   #route: CompiledRoute | undefined;
   #routeKnown = false;
@@ -49,6 +57,11 @@ export class Request implements RequestContext, BodyReceiver {
   #bodyWait: BodyWait | undefined;
   #onResponse: ((head: { status: number; headers: FieldList }) => void)[] = [];
   #onEnd: ((context: RequestContext) => void)[] = [];
+  // Undefined where nobody asked: most requests.
+  #requestTap: BodyTap | undefined;
+  #responseTap: BodyTap | undefined;
+  #requestRewrite: RequestRewrite | undefined;
+  #responseRewrite: ResponseRewrite | undefined;
 
   constructor(
     services: EngineServices,
@@ -131,6 +144,7 @@ export class Request implements RequestContext, BodyReceiver {
   clearRoute(): void {
     this.#routeKnown = false;
     this.#route = undefined;
+    this.isGrpc = isGrpc(this.head);
   }
 
   #takeRoute(): void {
@@ -161,16 +175,67 @@ export class Request implements RequestContext, BodyReceiver {
   data(bytes: Uint8Array, start: number, end: number, ended: boolean): void {
     if (ended) this.facts.requestEndedAtMs = this.services.timing.nowMs;
     if (this.#answered && this.#forward === undefined) return this.exchange.consume(end - start);
-    this.body.receive(bytes, start, end, ended);
+    if (this.#requestRewrite !== undefined) return this.#rewritten(this.#requestRewrite, bytes, start, end, ended);
+    this.#receive(bytes, start, end, ended, end - start);
+  }
+
+  /** `came`: bytes that the client sent for these. */
+  #receive(bytes: Uint8Array, start: number, end: number, ended: boolean, came: number): void {
+    this.#requestTap?.(bytes, start, end);
+    this.body.receive(bytes, start, end, ended, came);
     this.#forward?.requestProgress(bytes, start, end, ended);
     this.#checkBodyWait();
   }
 
+  #rewritten(rewrite: RequestRewrite, bytes: Uint8Array, start: number, end: number, ended: boolean): void {
+    const out = rewrite.data(bytes, start, end);
+    if (out === undefined || (ended && !rewrite.isWhole())) {
+      this.exchange.consume(end - start);
+      return this.#refuseBody(rewrite);
+    }
+    this.#receive(out, 0, out.length, ended, end - start);
+  }
+
+  #refuseBody({ refusal }: RequestRewrite): void {
+    this.#requestRewrite = undefined;
+    // An answer that has begun cannot become another one.
+    if (this.#answered) this.cut({ kind: "protocol error", refused: false, detail: refusal.details });
+    else this.answer(refusal);
+  }
+
   trailers(fields: FieldList): void {
     this.facts.requestEndedAtMs = this.services.timing.nowMs;
+    const rewrite = this.#requestRewrite;
+    if (rewrite !== undefined && !rewrite.isWhole()) return this.#refuseBody(rewrite);
     this.body.receiveTrailers(fields);
     this.#forward?.requestTrailers(fields);
     this.#checkBodyWait();
+  }
+
+  onRequestData(tap: BodyTap): void {
+    const before = this.#requestTap;
+    this.#requestTap = before === undefined ? tap : both(before, tap);
+    this.body.eachKept((part) => tap(part, 0, part.length));
+  }
+
+  onResponseData(tap: BodyTap): void {
+    const before = this.#responseTap;
+    this.#responseTap = before === undefined ? tap : both(before, tap);
+  }
+
+  rewriteRequestBody(rewrite: RequestRewrite): void {
+    const kept = this.body.takeKept();
+    this.#requestRewrite = rewrite;
+    for (const part of kept) {
+      const out = rewrite.data(part, 0, part.length);
+      if (out === undefined) return this.#refuseBody(rewrite);
+      this.body.keep(out);
+    }
+    if (this.body.ended && !rewrite.isWhole()) this.#refuseBody(rewrite);
+  }
+
+  rewriteResponseBody(rewrite: ResponseRewrite): void {
+    this.#responseRewrite = rewrite;
   }
 
   bufferBody(maxBytes: number, allowPartial: boolean, done: BodyWait["done"]): void {
@@ -227,10 +292,9 @@ export class Request implements RequestContext, BodyReceiver {
     const { status, headers, body } = localResponse(this.head, answer);
     const grpcStatus = headers[headers.indexOf("grpc-status") + 1];
     if (this.isGrpc) this.facts.grpcStatus = grpcStatus;
-    this.respond(status, headers, body === "");
-    if (body !== "") {
-      const bytes = new TextEncoder().encode(body);
-      this.exchange.data(bytes, 0, bytes.length, true);
+    this.respond(status, headers, body.length === 0);
+    if (body.length > 0) {
+      this.exchange.data(body, 0, body.length, true);
       this.finish();
     }
   }
@@ -258,6 +322,26 @@ export class Request implements RequestContext, BodyReceiver {
     this.facts.responseStartedAtMs = this.services.timing.nowMs;
     this.exchange.respond(head, ended);
     if (ended) this.finish();
+  }
+
+  /** The body of the endpoint's answer, on its way to the client. */
+  sendData(bytes: Uint8Array, start: number, end: number, ended: boolean): void {
+    this.#responseTap?.(bytes, start, end);
+    const rewrite = this.#responseRewrite;
+    if (rewrite === undefined) return this.exchange.data(bytes, start, end, ended);
+    const out = rewrite.data(bytes, start, end);
+    if (out.length > 0) this.exchange.data(out, 0, out.length, false);
+    if (ended) this.#sendEnd(rewrite, NO_TRAILERS);
+  }
+
+  sendTrailers(fields: FieldList): void {
+    if (this.#responseRewrite === undefined) this.exchange.trailers(fields);
+    else this.#sendEnd(this.#responseRewrite, fields);
+  }
+
+  #sendEnd(rewrite: ResponseRewrite, trailers: FieldList): void {
+    const last = rewrite.end(trailers);
+    this.exchange.data(last, 0, last.length, true);
   }
 
   /** A caller that names the span itself is told nothing of ours. */
@@ -317,6 +401,15 @@ export class Request implements RequestContext, BodyReceiver {
     this.facts.responseTrailers = fields;
     this.exchange.bytes.headSent += wireBytes(fields);
   }
+}
+
+const NO_TRAILERS: FieldList = [];
+
+function both(one: BodyTap, other: BodyTap): BodyTap {
+  return (bytes, start, end) => {
+    one(bytes, start, end);
+    other(bytes, start, end);
+  };
 }
 
 function newFacts(startedAtMs: number, startedAtWallMs: number): RequestFacts {

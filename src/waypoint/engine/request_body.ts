@@ -29,20 +29,22 @@ export class RequestBody {
     this.#maxKept = maxKept;
   }
 
-  receive(bytes: Uint8Array, start: number, end: number, ended: boolean): void {
+  /** `came`: bytes of the client that these stand for, whose credit is given back with them. */
+  receive(bytes: Uint8Array, start: number, end: number, ended: boolean, came: number): void {
     const size = end - start;
     this.total += size;
     if (ended) this.ended = true;
+    const to = this.#to;
     if (size > 0) {
-      const to = this.#to;
       if (this.replayable && this.#keptBytes + size > this.#maxKept && to !== undefined) this.#forget();
       if (this.replayable || to === undefined) {
         this.#parts.push(copyOf(bytes, start, end));
         this.#keptBytes += size;
       }
-      if (to === undefined) this.#owed += size;
-      else if (to.queued >= HIGH_WATER_BYTES) this.#owed += size;
-      else this.#source.consume(size);
+    }
+    if (came > 0) {
+      if (to === undefined || to.queued >= HIGH_WATER_BYTES) this.#owed += came;
+      else this.#source.consume(came);
     }
     if (this.#to !== undefined && (size > 0 || ended)) this.#to.data(bytes, start, end, ended);
   }
@@ -74,6 +76,28 @@ export class RequestBody {
 
   detach(): void {
     this.#to = undefined;
+  }
+
+  /** What is here, in pieces. */
+  eachKept(look: (part: Uint8Array) => void): void {
+    for (const part of this.#parts) look(part);
+  }
+
+  /** Before there is an exchange: what is here is given to somebody who puts something in its place. Its credit stays owed. */
+  takeKept(): readonly Uint8Array[] {
+    const parts = this.#parts;
+    this.#parts = [];
+    this.total -= this.#keptBytes;
+    this.#keptBytes = 0;
+    return parts;
+  }
+
+  /** `part` is its own. */
+  keep(part: Uint8Array): void {
+    if (part.length === 0) return;
+    this.#parts.push(part);
+    this.#keptBytes += part.length;
+    this.total += part.length;
   }
 
   /** The endpoint takes bytes again, or memory for them was found. */

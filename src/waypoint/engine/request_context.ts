@@ -60,15 +60,42 @@ export interface RequestContext {
   ): void;
   /** Changes of the response by filters, in order; run when its head comes. */
   onResponse(change: (head: { status: number; headers: string[] }) => void): void;
+  /** Looks at the request's body, from its first byte, as the endpoint gets it. */
+  onRequestData(tap: BodyTap): void;
+  /** Looks at the body of the endpoint's answer, as it comes. */
+  onResponseData(tap: BodyTap): void;
+  /** What the client sends is something else for everybody behind. One filter of a chain may; before there is a route. */
+  rewriteRequestBody(rewrite: RequestRewrite): void;
+  /** What the endpoint answers is something else for the client. One filter of a chain may. */
+  rewriteResponseBody(rewrite: ResponseRewrite): void;
   /** Called once when all is over, in the order of registration. */
   onEnd(done: (context: RequestContext) => void): void;
   /** Facts for telemetry; times are of the worker's clock, in milliseconds, undefined where it did not happen. */
   readonly facts: RequestFacts;
 }
 
+/** Sees `bytes[start..end)`, a view that is valid until it returns. */
+export type BodyTap = (bytes: Uint8Array, start: number, end: number) => void;
+
+export interface RequestRewrite {
+  /** What stands for `bytes[start..end)`, perhaps nothing. Undefined: it cannot be read. */
+  data(bytes: Uint8Array, start: number, end: number): Uint8Array | undefined;
+  /** Whether what has come may end here. */
+  isWhole(): boolean;
+  /** To a client whose body cannot be read. */
+  readonly refusal: LocalAnswer;
+}
+
+export interface ResponseRewrite {
+  data(bytes: Uint8Array, start: number, end: number): Uint8Array;
+  /** The last bytes of the body, which take the place of the trailers. */
+  end(trailers: readonly string[]): Uint8Array;
+}
+
 export interface LocalAnswer {
   readonly status: number;
-  readonly body: string;
+  /** Text is sent as UTF-8. */
+  readonly body: string | Uint8Array;
   readonly headers?: readonly string[];
   readonly details: string;
   readonly flag?: ResponseFlag;
@@ -113,11 +140,14 @@ export interface HttpFilter {
   request(context: RequestContext, resume: () => void): FilterOutcome;
 }
 
-/** A filter of a TCP chain: decided before the upstream is connected. */
+export interface NetworkOutcome {
+  readonly allowed: boolean;
+  readonly details: string;
+  readonly flag?: ResponseFlag;
+}
+
+/** A filter of a TCP chain: decided before the upstream is connected. Returns how to give up, where it takes its time. */
 export interface NetworkFilter {
   readonly name: string;
-  connection(
-    info: ConnectionInfo,
-    decided: (outcome: { readonly allowed: boolean; readonly details: string }) => void,
-  ): void;
+  connection(info: ConnectionInfo, decided: (outcome: NetworkOutcome) => void): (() => void) | undefined;
 }

@@ -112,7 +112,7 @@ export class Try implements HttpWaiter, ResponseReceiver, TimerTarget {
     if (this.#over || !this.#responding) return this.#exchange?.consume(size);
     const { request } = this.#forward;
     if (ended) this.#over = true;
-    request.exchange.data(bytes, start, end, ended);
+    request.sendData(bytes, start, end, ended);
     if (size > 0) {
       if (request.exchange.queued >= HIGH_WATER_BYTES) this.#owed += size;
       else this.#exchange?.consume(size);
@@ -127,7 +127,7 @@ export class Try implements HttpWaiter, ResponseReceiver, TimerTarget {
     request.countTrailers(fields);
     const at = fields.indexOf("grpc-status");
     if (at >= 0) request.facts.grpcStatus = fields[at + 1];
-    request.exchange.trailers(fields);
+    request.sendTrailers(fields);
     request.finish();
   }
 

@@ -51,9 +51,13 @@ export function createRbacFilter(spec: RbacSpec, counters: RbacCounters): HttpFi
 
 function report(context: RequestContext, prefix: string, allowed: boolean, policy: string): void {
   const known = context.metadata.get(RBAC_METADATA) ?? {};
+  context.metadata.set(RBAC_METADATA, { ...known, ...shadowVerdict(prefix, allowed, policy) });
+}
+
+function shadowVerdict(prefix: string, allowed: boolean, policy: string): Record<string, unknown> {
   const verdict: Record<string, unknown> = { [`${prefix}shadow_engine_result`]: allowed ? ALLOWED : DENIED };
   if (policy !== "") verdict[`${prefix}shadow_effective_policy_id`] = policy;
-  context.metadata.set(RBAC_METADATA, { ...known, ...verdict });
+  return verdict;
 }
 
 /** @throws Error for rules that cannot be compiled */
@@ -62,19 +66,43 @@ export function createNetworkRbacFilter(spec: NetworkRbacSpec, counters: RbacCou
   const shadow = spec.shadow && compileRules(spec.shadow);
   return {
     name: "envoy.filters.network.rbac",
-    connection(info, decided): void {
+    connection(info, decided): undefined {
       const subject = subjectOf(info, undefined);
       if (shadow !== undefined) {
         const { allowed, policy } = shadow(subject);
         if (allowed) counters.shadowAllowed(policy);
         else counters.shadowDenied(policy);
       }
-      if (enforce === undefined) return decided({ allowed: true, details: "" });
+      if (enforce === undefined) {
+        decided({ allowed: true, details: "" });
+        return;
+      }
       const { allowed, policy } = enforce(subject);
       if (allowed) counters.allowed(policy);
       else counters.denied(policy);
       decided({ allowed, details: allowed ? "" : `rbac_access_denied_matched_policy[${policy || "none"}]` });
     },
+  };
+}
+
+/**
+ * What rules of a TCP chain that are not enforced say of a connection, under the keys of `RBAC_METADATA`. Judged when it is asked for: a chain may be changed
+ * under a connection, and two providers' rules share one key.
+ *
+ * @throws Error for rules that cannot be compiled
+ */
+export function createShadowVerdicts(
+  specs: readonly NetworkRbacSpec[],
+): (info: ConnectionInfo) => readonly Readonly<Record<string, unknown>>[] {
+  const shadows = specs.flatMap(({ shadow, shadowPrefix }) =>
+    shadow === undefined ? [] : [{ judge: compileRules(shadow), prefix: shadowPrefix }]
+  );
+  return (info) => {
+    const subject = subjectOf(info, undefined);
+    return shadows.map(({ judge, prefix }) => {
+      const { allowed, policy } = judge(subject);
+      return shadowVerdict(prefix, allowed, policy);
+    });
   };
 }
 

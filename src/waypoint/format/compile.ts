@@ -1,6 +1,7 @@
 /** A format as a function, made once. */
 import type { Format } from "../spec/mod.ts";
-import { COMMANDS, type Evaluate, type FormatEnvironment } from "./commands.ts";
+import { COMMANDS, makeCommand } from "./commands.ts";
+import type { Evaluate, FormatEnvironment } from "./environment.ts";
 import type { FormatFacts } from "./facts.ts";
 
 /** `nothing`: what a command without a value prints; a log's dash, a header's nothing. */
@@ -11,7 +12,7 @@ export function compileFormat(
 ): (facts: FormatFacts) => string {
   const parts: (string | Evaluate)[] = format.map((part) => {
     if ("text" in part) return part.text;
-    const evaluate = COMMANDS[part.command]?.(part.argument, environment);
+    const evaluate = makeCommand(part.command, part.argument, environment);
     if (evaluate === undefined) return nothing;
     const { maxLength } = part;
     return maxLength === undefined ? evaluate : (facts) => evaluate(facts)?.slice(0, maxLength);
@@ -29,5 +30,5 @@ export function compileFormat(
 
 /** Commands of a format that nobody knows here, for a warning when it is configured. */
 export function unknownCommands(format: Format): readonly string[] {
-  return format.flatMap((part) => "command" in part && COMMANDS[part.command] === undefined ? [part.command] : []);
+  return format.flatMap((part) => "command" in part && !Object.hasOwn(COMMANDS, part.command) ? [part.command] : []);
 }

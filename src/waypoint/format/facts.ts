@@ -4,6 +4,7 @@
  */
 import type { ConnectionInfo } from "../engine/connection_info.ts";
 import type { RequestContext } from "../engine/request_context.ts";
+import type { UpstreamHost } from "../upstream/upstream.ts";
 
 export interface FormatFacts {
   readonly connection: ConnectionInfo;
@@ -15,6 +16,8 @@ export interface FormatFacts {
   readonly routeName: string;
   readonly chainName: string;
   readonly upstreamHost: string;
+  /** Of a connection without a request: a request knows its own. */
+  readonly host?: UpstreamHost | undefined;
   readonly upstreamCluster: string;
   readonly upstreamLocalAddress: string;
   readonly upstreamFailure: string;

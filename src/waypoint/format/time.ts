@@ -4,9 +4,23 @@ const pad = (value: number, digits: number): string => String(value).padStart(di
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
+/** The second that was written last: the next line is mostly of the same. */
+let lastSecond = NaN;
+let lastPrefix = "";
+
+/** `2016-03-08T17:43:00.123Z`. */
+function isoTime(wallMs: number): string {
+  const second = Math.floor(wallMs / 1000);
+  if (second !== lastSecond) {
+    lastSecond = second;
+    lastPrefix = new Date(second * 1000).toISOString().slice(0, -4);
+  }
+  return `${lastPrefix}${pad(Math.floor(wallMs - second * 1000), 3)}Z`;
+}
+
 /** `wallMs`: since 1970, UTC. An empty `format` is `2016-03-08T17:43:00.123Z`. */
 export function formatTime(wallMs: number, format: string): string {
-  if (format === "") return new Date(Math.floor(wallMs)).toISOString();
+  if (format === "") return isoTime(wallMs);
   const date = new Date(Math.floor(wallMs));
   return format.replace(/%(\d?)([A-Za-z%])/g, (whole, digits: string, letter: string) => {
     switch (letter) {

@@ -1,7 +1,7 @@
 /** A client's HTTP/2 connection inside the tunnel: many requests at once. */
 import type { BufferPool } from "../../net/buffer_pool.ts";
 import { ErrorCode, type Fields, type Http2Handlers, type Http2Stream } from "../../protocol/http2/mod.ts";
-import type { ByteStream } from "../transport/byte_stream.ts";
+import type { ByteSink, ByteStream } from "../transport/byte_stream.ts";
 import type { BodyReceiver, ExchangeBytes, ExchangeCut, FieldList, RequestHead, ServerExchange } from "./exchange.ts";
 import { endToEnd, wireBytes } from "./fields.ts";
 import type { HttpServerOwner } from "./http1_server.ts";
@@ -34,6 +34,11 @@ export class Http2Server implements Http2Handlers<Http2Exchange | undefined> {
       this,
       (reason) => owner.closed(reason),
     );
+  }
+
+  /** Where the stream's bytes go: for those that came before there was a session. */
+  get sink(): ByteSink {
+    return this.#transport;
   }
 
   drain(): void {

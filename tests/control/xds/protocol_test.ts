@@ -141,6 +141,72 @@ test("protocol: asks for a name, and asks again on a new stream until it is sett
   assert.throws(() => protocol.demand(POLICY, "x"), /not subscribed to on demand/);
 });
 
+const CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+const ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+
+function named(): DeltaProtocol {
+  return new DeltaProtocol([{ typeUrl: CLUSTER, mode: "wildcard" }, { typeUrl: ENDPOINTS, mode: "named" }], NODE);
+}
+
+test("protocol: by name nothing is asked for before there is a name, and then the type begins with the node", () => {
+  const protocol = named();
+  assert.deepEqual(protocol.open().map(({ typeUrl }) => typeUrl), [CLUSTER]);
+  assert.equal(protocol.watch(ENDPOINTS, new Set()), undefined);
+  assert.deepEqual(protocol.watch(ENDPOINTS, new Set(["a", "b"])), {
+    typeUrl: ENDPOINTS,
+    node: NODE,
+    subscribe: ["a", "b"],
+    initialVersions: new Map(),
+  });
+});
+
+test("protocol: names come and go by what changed alone", () => {
+  const protocol = named();
+  protocol.open();
+  protocol.watch(ENDPOINTS, new Set(["a", "b"]));
+  assert.equal(protocol.watch(ENDPOINTS, new Set(["b", "a"])), undefined);
+  assert.deepEqual(protocol.watch(ENDPOINTS, new Set(["b", "c"])), {
+    typeUrl: ENDPOINTS,
+    subscribe: ["c"],
+    unsubscribe: ["a"],
+  });
+  assert.deepEqual(protocol.watch(ENDPOINTS, new Set()), {
+    typeUrl: ENDPOINTS,
+    subscribe: [],
+    unsubscribe: ["b", "c"],
+  });
+});
+
+test("protocol: a new stream asks for all names with the versions held, and not for what is not watched any more", () => {
+  const protocol = named();
+  protocol.open();
+  protocol.watch(ENDPOINTS, new Set(["a", "b"]));
+  protocol.accepted(ENDPOINTS, "a", "1");
+  protocol.accepted(ENDPOINTS, "b", "2");
+  protocol.watch(ENDPOINTS, new Set(["b", "c"]));
+  // It was on its way when nobody wanted it any more.
+  protocol.accepted(ENDPOINTS, "a", "3");
+  const [, endpoints] = protocol.open();
+  assert.deepEqual(endpoints, {
+    typeUrl: ENDPOINTS,
+    node: NODE,
+    subscribe: ["b", "c"],
+    initialVersions: new Map([["b", "2"]]),
+  });
+});
+
+test("protocol: names that change without a stream are asked for on the next one, once", () => {
+  const protocol = named();
+  assert.equal(protocol.watch(ENDPOINTS, new Set(["a"]), false), undefined);
+  assert.deepEqual(protocol.open()[1].subscribe, ["a"]);
+  assert.deepEqual(protocol.watch(ENDPOINTS, new Set(["a", "b"])), {
+    typeUrl: ENDPOINTS,
+    subscribe: ["b"],
+    unsubscribe: [],
+  });
+  assert.throws(() => protocol.watch(CLUSTER, new Set(["x"])), /not subscribed to by name/);
+});
+
 test("protocol: what the server is told is what is in force, whatever came in which order and split", () => {
   const name = fc.constantFrom("a", "b", "c", "d", "__proto__", "x; y: z");
   const push = fc.record({

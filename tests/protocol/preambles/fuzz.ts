@@ -1,6 +1,7 @@
 /** Fuzz targets of what comes before a connection's own bytes: PROXY headers and SOCKS handshakes. */
 import assert from "node:assert/strict";
 import { decodeProxyHeader, encodeProxyHeader } from "../../../src/protocol/proxy_protocol.ts";
+import { readClientHello } from "../../../src/protocol/tls_client_hello.ts";
 import { SocksHandshake } from "../../../src/protocol/socks5.ts";
 import type { Random } from "../../support/fuzz.ts";
 
@@ -44,7 +45,17 @@ function fuzzSocks(bytes: Uint8Array, random: Random): void {
   else assert.equal(pieces.events.at(-1)?.kind, whole.events.at(-1)?.kind);
 }
 
+/** A name or none, the same for every longer beginning; never more than it says. */
+function fuzzClientHello(bytes: Uint8Array, random: Random): void {
+  const whole = readClientHello(bytes);
+  if (whole.kind === "hello") assert.match(whole.sni, /^[a-z0-9_.-]{0,253}$/);
+  const part = readClientHello(bytes.subarray(0, random.below(bytes.length + 1)));
+  // What a beginning says is what all of it says.
+  if (part.kind !== "more") assert.deepEqual(part, whole);
+}
+
 export const targets = [
   { name: "proxy header", corpusDir: "tests/corpus/proxy_protocol", target: fuzzProxyHeader, maxBytes: 512 },
+  { name: "tls client hello", corpusDir: "tests/corpus/tls_client_hello", target: fuzzClientHello, maxBytes: 2048 },
   { name: "socks handshake", corpusDir: "tests/corpus/socks5", target: fuzzSocks, maxBytes: 600 },
 ];

@@ -20,7 +20,13 @@ import { Http1Server } from "../../../src/waypoint/http/http1_server.ts";
 import { Http2Client } from "../../../src/waypoint/http/http2_client.ts";
 import { Http2Server } from "../../../src/waypoint/http/http2_server.ts";
 import type { ChainName, ClusterName, ClusterSpec, HttpChainSpec, RouteSpec } from "../../../src/waypoint/spec/mod.ts";
-import type { Cluster, PickRequest, UpstreamFailure, UpstreamHost } from "../../../src/waypoint/upstream/upstream.ts";
+import type {
+  Cluster,
+  Clusters,
+  PickRequest,
+  UpstreamFailure,
+  UpstreamHost,
+} from "../../../src/waypoint/upstream/upstream.ts";
 import { memoryPair, type MemoryStream, run, TestTiming } from "./memory_stream.ts";
 
 export const LIMITS = { maxHeadBytes: 60 * 1024, maxFields: 100, acceptHttp10: true, keepSpelling: false };
@@ -186,6 +192,10 @@ export class TestEngine {
   chances: number[] = [];
   /** How endpoints answer at once; otherwise the test does it. */
   onRequest: ((seen: Seen) => void) | undefined;
+  /** The same, when a request has come whole. */
+  onWhole: ((seen: Seen) => void) | undefined;
+  /** Unknown where the name begins with `missing`. */
+  readonly clusters: Clusters = { get: (name) => name.startsWith("missing") ? undefined : this.#cluster(name) };
   readonly #streams: MemoryStream[] = [];
   readonly #client: ClientConnection;
   readonly #pool = new BufferPool();
@@ -199,7 +209,7 @@ export class TestEngine {
     this.#upstream = options.upstream ?? "1.1";
     const services: EngineServices = {
       timing: this.timing,
-      clusters: { get: (name) => name.startsWith("missing") ? undefined : this.#cluster(name) },
+      clusters: this.clusters,
       formats: { hostname: "h", env: () => undefined, cel: () => undefined },
       random: () => this.chances.shift() ?? 0.5,
       uuid: () => "00000000-0000-4000-8000-000000000000",
@@ -278,20 +288,24 @@ export class TestEngine {
   #endpoint(cluster: string, exchange: ServerExchange): void {
     const seen: Seen = { cluster, exchange, body: "", ended: exchange.bodyEnded, trailers: undefined, cut: undefined };
     this.seen.push(seen);
+    const whole = () => this.onWhole?.(seen);
     exchange.setReceiver({
       data(bytes, start, end, ended) {
         seen.body += Buffer.from(bytes.subarray(start, end)).toString("latin1");
         exchange.consume(end - start);
         seen.ended = ended;
+        if (ended) whole();
       },
       trailers(fields) {
         seen.trailers = fields;
         seen.ended = true;
+        whole();
       },
       writable() {},
       reset: (cut) => void (seen.cut = cut),
     });
     this.onRequest?.(seen);
+    if (seen.ended) whole();
   }
 
   /** Sends a request, with its body if it has one. */

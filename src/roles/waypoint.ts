@@ -1,0 +1,91 @@
+/**
+ * `ambit waypoint`: the L7 proxy of a namespace, pilot-agent and Envoy in one process. Composition only: what there is, in the order in which it
+ * starts and ends. The way of a connection is in waypoint/worker/connect.ts, that of a request in waypoint/engine/request.ts.
+ */
+import type { WaypointConfig } from "../cli/config.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit, releaseMemory, releaseStartupCode } from "../platform/process.ts";
+import { writeLines } from "../platform/socket.ts";
+import { provePolicy } from "../platform/tls_policy.ts";
+import { createLimits } from "../telemetry/limits.ts";
+import { createLog, createLogWriter, createWallClock, Registry } from "../telemetry/mod.ts";
+import { WaypointAgent } from "../waypoint/agent/agent.ts";
+import { createCa, followIstiod } from "../waypoint/agent/istiod_control.ts";
+import { stopRequests } from "../waypoint/agent/stop_requests.ts";
+import { fetchKeys } from "../waypoint/filters/jwt_fetch.ts";
+import { createTokenJudge } from "../waypoint/filters/jwt_judge.ts";
+import { NodeResolver } from "../waypoint/upstream/node_resolver.ts";
+import { startWaypointServers } from "./waypoint_servers.ts";
+
+const STDOUT = 1;
+/** A log that nobody reads is tried again this often. */
+const BLOCKED_LOG_MS = 50;
+/** By then the first configuration is in force and what only a start needs has run. */
+const SETTLED_MS = 3_000;
+
+/** Serves until it is told to stop; resolves with the exit code. Rejects when it cannot start. */
+export async function runWaypoint(config: WaypointConfig): Promise<number> {
+  const writer = createLogWriter({
+    write: (bytes) => writeLines(STDOUT, bytes),
+    schedule: (flush, blocked) => void setTimeout(flush, blocked ? BLOCKED_LOG_MS : 1),
+  });
+  const nowMs = createWallClock(Date.now, () => performance.now());
+  const log = createLog({ filter: config.log.filter, format: config.log.format, sink: writer.sink, nowMs });
+  const stop = stopRequests();
+  ignoreBrokenPipes();
+  const descriptors = raiseDescriptorLimit();
+  if (descriptors.error !== undefined) {
+    log.log("warn", "main", `cannot raise the limit of open files: ${descriptors.error}`, { limit: descriptors.limit });
+  }
+  provePolicy({ tls12: false, pqc: config.compliancePolicy === "pqc" });
+
+  const registry = new Registry({ nowMs: () => performance.now(), retainMs: 0 });
+  const limits = createLimits({ registry, log, nowMs: () => performance.now() });
+  const ca = createCa({ config, log });
+  const names = new NodeResolver();
+  const tokens = createTokenJudge(fetchKeys, () => performance.now());
+  const agent = new WaypointAgent({
+    config,
+    workerEntry: new URL("./waypoint_worker.ts", import.meta.url),
+    authority: ca,
+    log,
+    schedule,
+    resolve: ({ host, family }, answered) => void names.answer(host, family).then(answered),
+    judge: ({ provider, token }, answered) => void tokens.judge(provider, token).then(answered),
+    watch: (typeUrl, names) => xds.watch(typeUrl, names),
+  });
+  const servers = await startWaypointServers({ config, agent, registry, log, limits, stop: stop.request });
+  const xds = followIstiod({
+    config,
+    node: agent.node,
+    sink: agent.sink,
+    registry,
+    log,
+    limits,
+    schedule,
+    waiting: (reason) => agent.readiness.explain(reason),
+  });
+  log.log("info", "main", "waypoint started", { workers: config.workers, node: agent.node.id });
+  const cancelRelease = schedule(() => {
+    releaseMemory();
+    releaseStartupCode();
+  }, SETTLED_MS);
+
+  const { reason, now } = await stop.requested;
+  cancelRelease();
+  if (!now) {
+    log.log("info", "main", "draining", { reason });
+    const end = await Promise.race([agent.drain(), stop.hurried.then(() => "told to hurry")]);
+    log.log("info", "main", "drained", { reason: end });
+  }
+  xds.close();
+  ca.close();
+  await agent.close("connection closed due to connection drain");
+  await servers.close();
+  writer.flush();
+  return 0;
+}
+
+function schedule(task: () => void, delayMs: number): () => void {
+  const timer = setTimeout(task, delayMs);
+  return () => clearTimeout(timer);
+}

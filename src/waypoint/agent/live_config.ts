@@ -1,0 +1,245 @@
+/**
+ * What the workers have in force, and what has come but must wait: a cluster until its endpoints and secrets are here, a chain until its clusters
+ * are. Meanwhile the version before it goes on serving, so that no request meets half of a change (Envoy's warming, waypoint.md 2.1).
+ *
+ * A cluster that istiod has removed stays while a chain in force still names it: istiod removes it one push before the routes to it.
+ *
+ * Nothing waits for ever: after `WAIT_MS` what is here comes into force as it is.
+ */
+import type {
+  ChainName,
+  ChainSpec,
+  ClusterName,
+  ClusterSpec,
+  ConfigUpdate,
+  EndpointsSpec,
+  SecretSpec,
+  SelectionSpec,
+  TerminateSpec,
+  TransportSpec,
+  WorkloadSpec,
+} from "../spec/mod.ts";
+
+export type Change = Omit<ConfigUpdate, "epoch">;
+type MutableChange = { -readonly [K in keyof Change]: Change[K] };
+
+/** istiod answers a new subscription within a second, also when it is busy. */
+export const WAIT_MS = 5_000;
+
+export interface LiveConfigOptions {
+  readonly schedule: (task: () => void, delayMs: number) => () => void;
+  /** What waited long enough. */
+  readonly released: (change: Change) => void;
+}
+
+export class LiveConfig {
+  readonly #options: LiveConfigOptions;
+  #terminate: TerminateSpec | undefined;
+  #selection: SelectionSpec | undefined;
+  readonly #chains = new Map<ChainName, ChainSpec>();
+  readonly #clusters = new Map<ClusterName, ClusterSpec>();
+  readonly #endpoints = new Map<string, EndpointsSpec>();
+  readonly #secrets = new Map<string, SecretSpec>();
+  readonly #workloads = new Map<string, WorkloadSpec>();
+  readonly #waitingChains = new Map<ChainName, ChainSpec>();
+  readonly #waitingClusters = new Map<ClusterName, ClusterSpec>();
+  readonly #leaving = new Set<ClusterName>();
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(options: LiveConfigOptions) {
+    this.#options = options;
+  }
+
+  /** Takes a change in; what of it, and of what waited, comes into force now. Undefined: nothing. */
+  admit(change: Change): Change | undefined {
+    const out: MutableChange = {};
+    if (change.terminate !== undefined) this.#terminate = out.terminate = change.terminate;
+    if (change.selection !== undefined) this.#selection = out.selection = change.selection;
+    this.#admitData(change, out);
+    for (const cluster of change.clusters ?? []) {
+      this.#leaving.delete(cluster.name);
+      this.#waitingClusters.set(cluster.name, cluster);
+    }
+    for (const name of change.removedClusters ?? []) {
+      this.#waitingClusters.delete(name);
+      if (this.#clusters.has(name)) this.#leaving.add(name);
+    }
+    for (const name of change.removedChains ?? []) {
+      this.#waitingChains.delete(name);
+      if (this.#chains.delete(name)) out.removedChains = [...out.removedChains ?? [], name];
+    }
+    for (const chain of change.chains ?? []) this.#waitingChains.set(chain.name, chain);
+    this.#release(out, false);
+    this.#watch();
+    return Object.keys(out).length === 0 ? undefined : out;
+  }
+
+  /** Everything in force, for a worker that has nothing. */
+  snapshot(): Change {
+    return {
+      ...(this.#terminate === undefined ? {} : { terminate: this.#terminate }),
+      ...(this.#selection === undefined ? {} : { selection: this.#selection }),
+      chains: [...this.#chains.values()],
+      clusters: [...this.#clusters.values()],
+      endpoints: [...this.#endpoints.values()],
+      secrets: Object.fromEntries(this.#secrets),
+      workloads: [...this.#workloads.values()],
+    };
+  }
+
+  /** Names of endpoints that a cluster waits for or uses, and that never came. */
+  get missingEndpoints(): readonly string[] {
+    const missing: string[] = [];
+    for (const { discovery } of [...this.#clusters.values(), ...this.#waitingClusters.values()]) {
+      if (discovery.kind === "eds" && !this.#endpoints.has(discovery.name)) missing.push(discovery.name);
+    }
+    return missing;
+  }
+
+  get chains(): ReadonlyMap<ChainName, ChainSpec> {
+    return this.#chains;
+  }
+
+  get clusters(): ReadonlyMap<ClusterName, ClusterSpec> {
+    return this.#clusters;
+  }
+
+  get endpoints(): ReadonlyMap<string, EndpointsSpec> {
+    return this.#endpoints;
+  }
+
+  close(): void {
+    this.#cancelTimer?.();
+  }
+
+  #admitData(change: Change, out: MutableChange): void {
+    if (change.secrets !== undefined) {
+      out.secrets = change.secrets;
+      for (const [name, secret] of Object.entries(change.secrets)) {
+        if (secret === null) this.#secrets.delete(name);
+        else this.#secrets.set(name, secret);
+      }
+    }
+    if (change.endpoints !== undefined) {
+      out.endpoints = change.endpoints;
+      for (const endpoints of change.endpoints) this.#endpoints.set(endpoints.name, endpoints);
+    }
+    if (change.removedEndpoints !== undefined) {
+      out.removedEndpoints = change.removedEndpoints;
+      for (const name of change.removedEndpoints) this.#endpoints.delete(name);
+    }
+    // An address may move from one workload to another within a push: what is gone goes first.
+    if (change.removedWorkloads !== undefined) {
+      out.removedWorkloads = change.removedWorkloads;
+      for (const uid of change.removedWorkloads) this.#workloads.delete(uid);
+    }
+    if (change.workloads !== undefined) {
+      out.workloads = change.workloads;
+      for (const workload of change.workloads) this.#workloads.set(workload.uid, workload);
+    }
+  }
+
+  /** `all`: whether it is ready or not. */
+  #release(out: MutableChange, all: boolean): void {
+    const clusters: ClusterSpec[] = [];
+    for (const [name, cluster] of this.#waitingClusters) {
+      if (!all && !this.#isWarm(cluster)) continue;
+      this.#waitingClusters.delete(name);
+      this.#clusters.set(name, cluster);
+      clusters.push(cluster);
+    }
+    if (clusters.length > 0) {
+      out.clusters = clusters;
+      out.endpoints = this.#withEndpoints(clusters, out.endpoints ?? []);
+    }
+    const chains: ChainSpec[] = [];
+    for (const [name, chain] of this.#waitingChains) {
+      if (!all && this.#waits(chain)) continue;
+      this.#waitingChains.delete(name);
+      this.#chains.set(name, chain);
+      chains.push(chain);
+    }
+    if (chains.length > 0) out.chains = chains;
+    if (this.#leaving.size === 0) return;
+    const named = new Set<ClusterName>();
+    if (!all) {
+      for (const chain of [...this.#chains.values(), ...this.#waitingChains.values()]) {
+        for (const name of clustersOf(chain)) named.add(name);
+      }
+    }
+    const removed = [...this.#leaving].filter((name) => !named.has(name));
+    for (const name of removed) {
+      this.#leaving.delete(name);
+      this.#clusters.delete(name);
+    }
+    if (removed.length > 0) out.removedClusters = removed;
+  }
+
+  /** A worker may have thrown them away, or never had them: the cluster comes with them. */
+  #withEndpoints(clusters: readonly ClusterSpec[], given: readonly EndpointsSpec[]): readonly EndpointsSpec[] {
+    const all = new Map(given.map((endpoints) => [endpoints.name, endpoints]));
+    for (const { discovery } of clusters) {
+      const known = discovery.kind === "eds" ? this.#endpoints.get(discovery.name) : undefined;
+      if (known !== undefined) all.set(known.name, known);
+    }
+    return [...all.values()];
+  }
+
+  #isWarm(cluster: ClusterSpec): boolean {
+    const { discovery } = cluster;
+    if (discovery.kind === "eds" && !this.#endpoints.has(discovery.name)) return false;
+    for (const name of secretsOf(cluster)) if (!this.#secrets.has(name)) return false;
+    return true;
+  }
+
+  /** One of its clusters is here but not ready, and no older version of it serves. */
+  #waits(chain: ChainSpec): boolean {
+    for (const name of clustersOf(chain)) {
+      if (this.#waitingClusters.has(name) && !this.#clusters.has(name)) return true;
+    }
+    return false;
+  }
+
+  #watch(): void {
+    const waiting = this.#waitingClusters.size + this.#waitingChains.size + this.#leaving.size > 0;
+    if (!waiting) {
+      this.#cancelTimer?.();
+      this.#cancelTimer = undefined;
+      return;
+    }
+    this.#cancelTimer ??= this.#options.schedule(() => {
+      this.#cancelTimer = undefined;
+      const out: MutableChange = {};
+      this.#release(out, true);
+      if (Object.keys(out).length > 0) this.#options.released(out);
+    }, WAIT_MS);
+  }
+}
+
+/** Clusters that the routes of a chain name. */
+export function clustersOf(chain: ChainSpec): ReadonlySet<ClusterName> {
+  const names = new Set<ClusterName>();
+  if (chain.kind === "tcp") { for (const { cluster } of chain.clusters) names.add(cluster); }
+  if (chain.kind !== "http") return names;
+  for (const { routes } of chain.routes.hosts) {
+    for (const { action } of routes) {
+      if (action.kind !== "forward") continue;
+      for (const { cluster } of action.clusters) names.add(cluster);
+      for (const { cluster } of action.mirrors) names.add(cluster);
+    }
+  }
+  return names;
+}
+
+/** Secrets that its transports name. */
+export function secretsOf({ transport, transportByTag }: ClusterSpec): ReadonlySet<string> {
+  const names = new Set<string>();
+  const add = (spec: TransportSpec): void => {
+    if (spec.kind === "proxy protocol") return add(spec.inner);
+    if (spec.kind !== "tls") return;
+    for (const name of [spec.tls.trust, spec.tls.certificate]) if (name !== undefined) names.add(name);
+  };
+  add(transport);
+  for (const tagged of transportByTag) add(tagged.transport);
+  return names;
+}

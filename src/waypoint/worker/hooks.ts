@@ -1,0 +1,86 @@
+/** Where a worker's facts go: access logs, metrics and spans are made of them (telemetry/). Without telemetry they go nowhere. */
+import type { Logger } from "../../telemetry/log.ts";
+import type { ConnectionInfo } from "../engine/connection_info.ts";
+import type { RequestContext } from "../engine/request_context.ts";
+import type { ChainSpec, ClusterName, TcpChainSpec, TerminateSpec } from "../spec/mod.ts";
+import type { UpstreamHost } from "../upstream/upstream.ts";
+
+const TARGET = "connection";
+
+/** A connection of a TCP chain, from its first byte to its last. Read when it ends, and now and then before. */
+export interface TcpFacts {
+  readonly connection: ConnectionInfo;
+  readonly chain: TcpChainSpec;
+  readonly startedAtWallMs: number;
+  endedAtMs: number | undefined;
+  bytesReceived: number;
+  bytesSent: number;
+  host: UpstreamHost | undefined;
+  upstreamCluster: ClusterName | "";
+  upstreamLocalAddress: string;
+  upstreamFailure: string;
+  /** Envoy's flags: UF, UH, NC, … */
+  flags: string;
+  connectionTermination: string;
+}
+
+/** A CONNECT request that was answered with an error. */
+export interface ConnectRefusal {
+  readonly authority: string;
+  readonly source: { readonly ip: string; readonly port: number };
+  readonly peerPrincipal: string;
+  readonly status: number;
+  readonly reason: string;
+  readonly flags: string;
+  readonly startedAtWallMs: number;
+}
+
+export interface WorkerHooks {
+  /** Chains and the terminating listener, as they come into force: what they ask of telemetry is made ready once. */
+  configured(chains: readonly ChainSpec[], removed: readonly string[], terminate: TerminateSpec | undefined): void;
+  /** A request is over. */
+  requestFinished(context: RequestContext): void;
+  tcpOpened(facts: TcpFacts): void;
+  tcpFinished(facts: TcpFacts): void;
+  connectRefused(refusal: ConnectRefusal, terminate: TerminateSpec | undefined): void;
+  /** Added to the worker's report. Cloneable. */
+  report(): unknown;
+  /** The process ends: what is held back is written. */
+  flush(): void;
+}
+
+export const NO_HOOKS: WorkerHooks = {
+  configured: () => {},
+  requestFinished: () => {},
+  tcpOpened: () => {},
+  tcpFinished: () => {},
+  connectRefused: () => {},
+  report: () => undefined,
+  flush: () => {},
+};
+
+/** What an operator must know even where no access log is configured: who was refused, and why a connection of bytes came to nothing. */
+export function createLogHooks(log: Logger): WorkerHooks {
+  return {
+    ...NO_HOOKS,
+    connectRefused({ authority, source, peerPrincipal, status, reason }) {
+      log.log("info", TARGET, "a CONNECT request was refused", {
+        authority,
+        "src.addr": source.ip,
+        "src.identity": peerPrincipal,
+        status,
+        error: reason,
+      });
+    },
+    tcpFinished({ connection, chain, flags, upstreamFailure, connectionTermination }) {
+      const isDenied = connectionTermination.startsWith("rbac");
+      if ((flags === "" || flags === "DC") && !isDenied) return;
+      log.log("info", TARGET, isDenied ? "a TCP connection was denied" : "a TCP connection failed", {
+        chain: chain.name,
+        "src.addr": connection.source.ip,
+        flags,
+        error: upstreamFailure || connectionTermination,
+      });
+    },
+  };
+}

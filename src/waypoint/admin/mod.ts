@@ -1,0 +1,8 @@
+/** Admin of a waypoint, on the main thread. Sockets and what all roles' servers share come from src/admin by way of the role. */
+export { daysToExpiry } from "./certificates_page.ts";
+export { ConfigView } from "./config_view.ts";
+export { createEnvoyAdmin, type EnvoyAdminOptions } from "./envoy_admin.ts";
+export type { LogControl } from "./log_levels.ts";
+export { type PrometheusOptions, prometheusPieces } from "./prometheus.ts";
+export { collectStatistics, type Statistic } from "./statistics.ts";
+export { inclusionOf } from "./stats_text.ts";

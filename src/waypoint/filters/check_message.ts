@@ -166,13 +166,22 @@ const NEW_OK = (): Draft<OkResponse> => ({
   metadata: undefined,
 });
 
+/** google.rpc.Status; what is said to people is read as it must be, and not kept. */
 function readStatus(reader: ProtoReader, to: { status: number }): void {
+  while (reader.next()) {
+    if (reader.field === 1) to.status = reader.int32();
+    else if (reader.field === 2) reader.text();
+    else if (reader.field === 3) reader.message();
+  }
+}
+
+function readHttpStatus(reader: ProtoReader, to: { status: number }): void {
   while (reader.next()) if (reader.field === 1) to.status = reader.int32();
 }
 
 function readDenied(reader: ProtoReader, to: Draft<DeniedResponse>): DeniedResponse {
   while (reader.next()) {
-    if (reader.field === 1) readStatus(reader.message(), to);
+    if (reader.field === 1) readHttpStatus(reader.message(), to);
     else if (reader.field === 2) to.headers.push(readHeader(reader.message()));
     else if (reader.field === 3) to.body = reader.text();
   }
@@ -244,6 +253,10 @@ function readHeader(reader: ProtoReader): HeaderEdit {
         action = ACTIONS[code];
         break;
       }
+      case 4:
+        // keep_empty_value: an empty value is kept in any case.
+        reader.bool();
+        break;
     }
   }
   // The older field wins, as in Envoy.

@@ -4,13 +4,13 @@ import { createFilters, createNetworkFilters, type FilterDeps } from "../../../s
 import type { HttpPolicySpec, TcpChainSpec } from "../../../src/waypoint/spec/mod.ts";
 import { replay, SCENARIOS } from "../config/fixtures.ts";
 import { chain } from "../support/test_engine.ts";
-import { GRPC, lateDeps, overHttp } from "./ext_authz_support.ts";
+import { TestTiming } from "../support/memory_stream.ts";
+import { GRPC, overHttp } from "./ext_authz_support.ts";
 
 const DEPS: FilterDeps = {
-  ...lateDeps().deps,
-  get timing(): never {
-    throw new Error("nothing is timed");
-  },
+  timing: new TestTiming(),
+  clusters: { get: () => undefined },
+  wallMs: () => 0,
   random: () => 0.5,
   rbacCounters: { allowed() {}, denied() {}, shadowAllowed() {}, shadowDenied() {} },
   tokens: () => ({ verify() {} }),
@@ -52,16 +52,15 @@ test("factory: what cannot be made refuses the chain, by name", () => {
 
 test("factory: all that a real istiod sent can be made", () => {
   let filters = 0;
-  const deps: FilterDeps = { ...DEPS, timing: lateDeps() as never };
   for (const scenario of SCENARIOS) {
     for (const { chains = [] } of replay(scenario).updates) {
       for (const spec of chains) {
         if (spec.kind === "http") {
-          const made = createFilters(spec, deps);
+          const made = createFilters(spec, DEPS);
           assert.equal(made.length, spec.policies.length, spec.name);
           filters += made.length;
         } else if (spec.kind === "tcp") {
-          filters += createNetworkFilters(spec, deps).length;
+          filters += createNetworkFilters(spec, DEPS).length;
         }
       }
     }

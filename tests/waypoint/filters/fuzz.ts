@@ -37,9 +37,14 @@ function checkResponse(bytes: Uint8Array): void {
     // It reads fields too that are passed over here.
     return;
   }
+  // It does not look at the types of fields, and reads on behind the end of a detail.
+  if ((theirs.status?.details.length ?? 0) > 0) return;
   assert.equal(ours.status, theirs.status?.code ?? 0);
   const { httpResponse } = theirs;
-  assert.equal(ours.http?.kind, { deniedResponse: "denied", okResponse: "ok", none: undefined }[httpResponse.case ?? "none"]);
+  assert.equal(
+    ours.http?.kind,
+    { deniedResponse: "denied", okResponse: "ok", none: undefined }[httpResponse.case ?? "none"],
+  );
   if (ours.http?.kind === "denied" && httpResponse.case === "deniedResponse") {
     assert.equal(ours.http.body, httpResponse.value.body);
     assert.equal(ours.http.status, httpResponse.value.status?.code ?? 0);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { TokenQuestions, type TokenQuestion } from "../../../src/waypoint/filters/jwt_questions.ts";
+import { type TokenQuestion, TokenQuestions } from "../../../src/waypoint/filters/jwt_questions.ts";
 import type { TokenVerdict } from "../../../src/waypoint/filters/jwt_verdict.ts";
 import type { JwtProviderSpec, JwtSpec } from "../../../src/waypoint/spec/mod.ts";
 

@@ -90,7 +90,7 @@ test("format: JSON keeps its 24 members in order, numbers as numbers, and null f
 
 test("format: JSON leaves empty members out when told, nests, and mixes text with commands as text", () => {
   const format: JsonFormat = {
-    ...jsonOf({ none: "%RESP(X-NONE)%", mixed: "code=%RESPONSE_CODE%", "a\"b": "%REQ(:METHOD):2%" }),
+    ...jsonOf({ none: "%RESP(X-NONE)%", mixed: "code=%RESPONSE_CODE%", 'a"b': "%REQ(:METHOD):2%" }),
     inner: jsonOf({ sent: "%BYTES_SENT%", none: "%TRAILER(X)%" }),
     hollow: jsonOf({ none: "%TRAILER(X)%" }),
   };
@@ -129,13 +129,16 @@ for (
     ["%REQUESTED_SERVER_NAME% %CONNECTION_ID%", "- 1"],
     ["%HOSTNAME% %ENVIRONMENT(COLOR)% %ENVIRONMENT(NONE)%", "waypoint-1 blue -"],
     ["%FILTER_STATE(io.istio.peer_principal:PLAIN)%", INFO.peerPrincipal],
-    ["%FILTER_STATE(downstream_peer:FIELD:workload)% %FILTER_STATE(downstream_peer_obj:FIELD:app)%", "client client-app"],
+    [
+      "%FILTER_STATE(downstream_peer:FIELD:workload)% %FILTER_STATE(downstream_peer_obj:FIELD:app)%",
+      "client client-app",
+    ],
     ["%FILTER_STATE(upstream_peer:FIELD:name)% %FILTER_STATE(upstream_peer_obj:FIELD:namespace)%", "b-1 demo"],
     ["%FILTER_STATE(upstream_peer:FIELD:nothing)% %FILTER_STATE(other)%", "- -"],
     ["%DYNAMIC_METADATA(f:a:b)% %METADATA(DYNAMIC:f:a)%", '7 {"b":7}'],
     ["%TRACE_ID%", "4bf92f3577b34da6a3ce929d0e0e4736"],
     ["%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS_NUMBER%", "NotFound NOT_FOUND 5"],
-    ["%%% %REQ(:PATH):3%", "% /a?"],
+    ["%% %REQ(:PATH):3%", "% /a?"],
     ["%SOMETHING_NEW% x", "- x"],
   ] as const
 ) {

@@ -8,6 +8,7 @@ import { type AddressInfo, createServer as createTcpServer, type Server as TcpSe
 import { after, before, test } from "node:test";
 import { Authorization } from "../../../src/gen/envoy/service/auth/v3/external_auth_pb.ts";
 import { openTunnelListener, type TunnelListener } from "../../../src/waypoint/agent/listener.ts";
+import type { Change } from "../../../src/waypoint/agent/live_config.ts";
 import { Workers } from "../../../src/waypoint/agent/workers.ts";
 import { createTokenJudge } from "../../../src/waypoint/filters/jwt_judge.ts";
 import type {
@@ -111,21 +112,39 @@ const TCP_CHAIN: TcpChainSpec = {
   stats: undefined,
 };
 
+let authority: TestAuthority;
 let service: Http2Server, http: HttpServer, tcp: TcpServer;
 let listener: TunnelListener;
 let workers: Workers;
 let client: HboneClient;
 let sign: (claims: Record<string, unknown>) => Promise<string>;
 let tcpAllowed = false;
+/** The service takes its time about connections while this is pending. */
+let held: Promise<void> | undefined;
+let heldChecks = 0;
+let abandoned = 0;
 let judged = 0;
+
+function deliver(change: Change): Promise<void> {
+  const epoch = workers.nextEpoch();
+  workers.broadcast({ type: "config", update: { epoch, ...change }, places: undefined });
+  return workers.confirmed(epoch);
+}
 
 before(async () => {
   service = createHttp2Server(connectNodeAdapter({
     routes: (router) => {
       router.service(Authorization, {
-        check({ attributes }) {
+        async check({ attributes }, { signal }) {
           const http = attributes?.request?.http;
+          let answered = false;
           const who = attributes?.source?.principal ?? "";
+          if (http === undefined && held !== undefined) {
+            heldChecks++;
+            signal.addEventListener("abort", () => abandoned += answered ? 0 : 1);
+            await held;
+            answered = true;
+          }
           if (http === undefined) return { status: { code: tcpAllowed && who === CLIENT_ID ? 0 : 7 } };
           if (http.path === "/ext/no") {
             const body = `${who} said ${http.body}`;
@@ -157,7 +176,7 @@ before(async () => {
   sign = (claims) => new SignJWT(claims).setProtectedHeader({ alg: "ES256", kid: "k" }).sign(privateKey);
   const judge = createTokenJudge(() => Promise.reject(new Error("nobody")), () => performance.now());
 
-  const authority = await TestAuthority.create();
+  authority = await TestAuthority.create();
   listener = openTunnelListener(0, false);
   workers = new Workers({
     entry: new URL("../../../src/roles/waypoint_worker.ts", import.meta.url),
@@ -195,43 +214,36 @@ before(async () => {
       protocol: { kind, http2KeepaliveMs: 0, preserveHeaderCase: false },
     });
   const { privateKey: key, chain: own, roots } = await authority.material({ uris: [OWN_ID] });
-  const epoch = workers.nextEpoch();
-  workers.broadcast({
-    type: "config",
-    places: undefined,
-    update: {
-      epoch,
-      terminate: {
-        peerNames: [{ kind: "prefix", text: "spiffe://td/", ignoreCase: false }],
-        maxConcurrentStreams: 100,
-        pingIntervalMs: 0,
-        pingTimeoutMs: 0,
-        accessLogs: [],
-        refusal: undefined,
-      },
-      selection: {
-        authorities: {},
-        ranges: [{
-          cidrs: [`${VIP}/32`],
-          to: {
-            kind: "ports",
-            ports: {
-              80: { kind: "chain", chain: "http" as ChainName },
-              90: { kind: "chain", chain: "tcp" as ChainName },
-            },
-          },
-        }],
-      },
-      chains: [httpChain(tokens), TCP_CHAIN],
-      clusters: [cluster("authz", service, "http2"), cluster("http", http, "http1"), cluster("tcp", tcp, "http1")],
-      secrets: {
-        default: { kind: "certificate", chain: own.join(""), key },
-        ROOTCA: { kind: "trust", roots: roots.join(""), crl: undefined },
-      },
-      workloads: [],
+  await deliver({
+    terminate: {
+      peerNames: [{ kind: "prefix", text: "spiffe://td/", ignoreCase: false }],
+      maxConcurrentStreams: 100,
+      pingIntervalMs: 0,
+      pingTimeoutMs: 0,
+      accessLogs: [],
+      refusal: undefined,
     },
+    selection: {
+      authorities: {},
+      ranges: [{
+        cidrs: [`${VIP}/32`],
+        to: {
+          kind: "ports",
+          ports: {
+            80: { kind: "chain", chain: "http" as ChainName },
+            90: { kind: "chain", chain: "tcp" as ChainName },
+          },
+        },
+      }],
+    },
+    chains: [httpChain(tokens), TCP_CHAIN],
+    clusters: [cluster("authz", service, "http2"), cluster("http", http, "http1"), cluster("tcp", tcp, "http1")],
+    secrets: {
+      default: { kind: "certificate", chain: own.join(""), key },
+      ROOTCA: { kind: "trust", roots: roots.join(""), crl: undefined },
+    },
+    workloads: [],
   });
-  await workers.confirmed(epoch);
   client = new HboneClient(await authority.material({ uris: [CLIENT_ID] }), listener.port);
 });
 
@@ -278,6 +290,40 @@ test("worker policy: and about connections", async () => {
   const yes = client.connect(`${VIP}:90`);
   await until(() => yes.received === "hello", "the server's greeting");
   yes.end();
+});
+
+test("worker policy: a verdict that comes late is of a policy that may be gone", async () => {
+  tcpAllowed = true;
+  let release = () => {};
+  held = new Promise((done) => release = done);
+  const waiting = client.connect(`${VIP}:90`);
+  await until(() => heldChecks === 1, "the check");
+  const deny = {
+    rules: { action: "deny" as const, policies: [{ name: "p", principals: ANY, permissions: ANY }] },
+    shadow: undefined,
+    shadowPrefix: "",
+    statPrefix: "tcp.",
+  };
+  await deliver({ chains: [{ ...TCP_CHAIN, rbac: [deny], extAuthz: [] }] });
+  release();
+  held = undefined;
+  await until(() => waiting.over, "the cut");
+  assert.equal(waiting.received, "");
+  await deliver({ chains: [TCP_CHAIN] });
+});
+
+test("worker policy: a client that leaves is not asked about any more", async () => {
+  let release = () => {};
+  held = new Promise((done) => release = done);
+  const before = heldChecks;
+  const leaver = new HboneClient(await authority.material({ uris: [CLIENT_ID] }), listener.port);
+  leaver.connect(`${VIP}:90`);
+  await until(() => heldChecks === before + 1, "the check");
+  assert.equal(abandoned, 0);
+  leaver.close();
+  await until(() => abandoned === 1, "the end of the check");
+  release();
+  held = undefined;
 });
 
 test("worker policy: tokens are judged on the main thread, each once", async () => {

@@ -88,8 +88,8 @@ async function main(): Promise<boolean> {
   const binaries = mkdtempSync(join(tmpdir(), "ambit-bench-cni-"));
   const parts: Record<string, PartRecord> = {};
   try {
-    // Under the name that it has on a node.
-    const binary = values.binary ?? join(binaries, "istio-cni");
+    // Not under the name that the plugin has on a node: the same file is the agent, and by that name it would be the plugin.
+    const binary = values.binary ?? join(binaries, "ambit");
     if (values.binary === undefined) await build(hostArch(), binary);
     for (const name of names) parts[name] = await runPart(name, binary);
   } finally {

@@ -1,8 +1,7 @@
 /**
  * HTTP/1.1 messages to bytes, RFC 9112. What is written is checked again: no value of another connection may end a line of this one.
  */
-import { Buffer } from "node:buffer";
-import { isFieldValue, isTarget, isToken } from "./grammar.ts";
+import { fieldName, isFieldValue, isTarget, isToken } from "./grammar.ts";
 import type { Fields } from "./types.ts";
 
 /** Name, value, …; `framing` is added by the caller as fields. */
@@ -24,7 +23,7 @@ export function lastChunk(trailers: Fields): string {
 export function fieldLines(fields: Fields): string {
   let lines = "";
   for (let i = 0; i < fields.length; i += 2) {
-    if (!isToken(fields[i]) || !isFieldValue(fields[i + 1])) {
+    if (fieldName(fields[i]) === undefined || !isFieldValue(fields[i + 1])) {
       throw new RangeError(`http1: the field ${JSON.stringify(fields[i])} cannot be sent`);
     }
     lines += `${fields[i]}: ${fields[i + 1]}\r\n`;
@@ -40,10 +39,17 @@ export function chunkLine(size: number): string {
 /** Longest `chunkLine` of a chunk below 16 MiB, with the CR and LF behind the chunk. */
 export const CHUNK_OVERHEAD_BYTES = 10;
 
+const utf8 = new TextEncoder();
+
 /** Writes Latin-1 text at `at`, which must fit. Returns where it ends. */
 export function writeLatin1(bytes: Uint8Array, at: number, text: string): number {
-  const view = bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  return at + view.write(text, at, "latin1");
+  const end = at + text.length;
+  // Nearly all is ASCII, which UTF-8 writes alike, and fastest. Bounded, so that other text writes nothing behind.
+  const { read, written } = utf8.encodeInto(text, bytes.subarray(at, end));
+  if (read !== text.length || written !== text.length) {
+    for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
+  }
+  return end;
 }
 
 /** RFC 9110's reason phrases. */

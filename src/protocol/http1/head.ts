@@ -2,7 +2,7 @@
  * A whole head, as text, to a head: RFC 9112 sections 2 to 6. What a lenient parser might read differently (bare LF, space before a colon,
  * folded lines, both a length and chunks, two hosts) is a fault.
  */
-import { isFieldValue, isTarget, isToken, listMembers, readLength } from "./grammar.ts";
+import { fieldName, isFieldValue, isTarget, isToken, listMembers, readLength } from "./grammar.ts";
 import type { Fields, Framing, Head, Http1Fault, Http1Limits, RequestLine, StatusLine } from "./types.ts";
 
 export class Http1Error extends Error {
@@ -72,7 +72,7 @@ function readStatusLine(text: string, end: number): StatusLine {
   const status = readLength(text.slice(9, 12));
   // The reason may be missing, and then often the space before it too.
   if (text[8] !== " " || status === undefined || status < 100 || (end > 12 && text[12] !== " ")) fail(CODEC_ERROR);
-  if (!isFieldValue(text, 12, end)) fail(CODEC_ERROR);
+  if (!isFieldValue(text.slice(12, end))) fail(CODEC_ERROR);
   return { kind: "response", status, minor };
 }
 
@@ -88,14 +88,16 @@ export function readFields(
     const end = text.indexOf("\r\n", at);
     const colon = text.indexOf(":", at);
     // A name that is a token has no space in or behind it and begins no folded line.
-    if (colon < 0 || colon > end || !isToken(text, at, colon)) fail(CODEC_ERROR);
+    if (colon < 0 || colon > end) fail(CODEC_ERROR);
+    const spelled = text.slice(at, colon);
+    const name = fieldName(spelled) ?? fail(CODEC_ERROR);
     let from = colon + 1, to = end;
     while (from < to && isSpace(text.charCodeAt(from))) from++;
     while (to > from && isSpace(text.charCodeAt(to - 1))) to--;
-    if (!isFieldValue(text, from, to)) fail(CODEC_ERROR);
-    const name = text.slice(at, colon);
-    fields.push(lowerCase(name), text.slice(from, to));
-    spelling?.push(name);
+    const value = text.slice(from, to);
+    if (!isFieldValue(value)) fail(CODEC_ERROR);
+    fields.push(name, value);
+    spelling?.push(spelled);
     if (fields.length > 2 * limits.maxFields) fail("http1.too_many_headers", 431);
     at = end + 2;
   }
@@ -104,19 +106,6 @@ export function readFields(
 
 function isSpace(code: number): boolean {
   return code === 0x20 || code === 0x09;
-}
-
-/** Most names come as a client writes them always: made once. */
-const lowered = new Map<string, string>();
-const MAX_LOWERED = 512;
-const MAX_LOWERED_LENGTH = 64;
-
-function lowerCase(name: string): string {
-  const known = lowered.get(name);
-  if (known !== undefined) return known;
-  const made = name.toLowerCase();
-  if (lowered.size < MAX_LOWERED && name.length <= MAX_LOWERED_LENGTH) lowered.set(name, made);
-  return made;
 }
 
 /** What the fields say about the message itself. */

@@ -50,6 +50,12 @@ export const bunRuntime: Runtime = {
     (globalThis as unknown as { readonly Bun: { gc(synchronous: boolean): void } }).Bun.gc(true);
   },
 
+  shrinkHeap(): void {
+    const { Bun } = globalThis as unknown as { readonly Bun: { gc(synchronous: boolean): void; shrink(): void } };
+    Bun.gc(true);
+    Bun.shrink();
+  },
+
   callback(spec: SymbolSpec, fn: (...args: never[]) => number): Pointer {
     const native = new ffi.JSCallback(fn, nativeSpec(spec));
     callbacks.push(native);

@@ -49,6 +49,10 @@ export const denoRuntime: Runtime = {
     collect();
   },
 
+  shrinkHeap(): void {
+    this.collectGarbage();
+  },
+
   callback(spec: SymbolSpec, fn: (...args: never[]) => number): Pointer {
     const native = new Deno.UnsafeCallback(nativeSpec(spec) as Deno.UnsafeCallbackDefinition, fn as never);
     return native.pointer as unknown as Pointer;

@@ -76,6 +76,12 @@ export function releaseMemory(): void {
   libc.malloc_trim(0);
 }
 
+/** The same for a thread that no connection waits for, such as the main one once it is set up: its compiled code goes too. */
+export function shrinkMemory(): void {
+  runtime.shrinkHeap();
+  libc.malloc_trim(0);
+}
+
 const MADV_DONTNEED = 4;
 /** Lengths travel as 32 bits. */
 const MAX_RELEASE_BYTES = 2 ** 31;

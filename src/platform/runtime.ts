@@ -48,6 +48,8 @@ export interface Runtime {
   pointerFrom(address: bigint): Pointer | null;
   /** Collects all garbage of this thread at once: milliseconds of work, for a thread with nothing else to do. */
   collectGarbage(): void;
+  /** Collects, and gives up compiled code too where the engine can: it runs slowly until it is compiled again. */
+  shrinkHeap(): void;
   /** A C function pointer that calls back into this thread; it lives as long as the process. */
   callback(spec: SymbolSpec, fn: (...args: never[]) => number): Pointer;
 }

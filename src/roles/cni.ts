@@ -16,7 +16,7 @@ import { createInstaller, decideShutdown } from "../cni/install/mod.ts";
 import { pluginEntry } from "../cni/net_conf.ts";
 import type { KubeClient } from "../control/kube/client.ts";
 import { inClusterClient } from "../control/kube/in_cluster.ts";
-import { ignoreBrokenPipes, raiseDescriptorLimit, releaseMemory, releaseStartupCode } from "../platform/process.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit, releaseStartupCode, shrinkMemory } from "../platform/process.ts";
 import { buildInfo, createLimits, type Log, Registry } from "../telemetry/mod.ts";
 import { stopRequests } from "../ztunnel/stop_requests.ts";
 import { type Ambient, startAmbient } from "./cni_ambient.ts";
@@ -114,7 +114,7 @@ export async function runCni(config: CniConfig): Promise<number> {
     });
     const installing = installer.run(stopInstaller.signal);
     const settled = setTimeout(() => {
-      releaseMemory();
+      shrinkMemory();
       releaseStartupCode();
     }, SETTLED_MS);
 

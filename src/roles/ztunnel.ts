@@ -7,7 +7,7 @@ import { Readiness, type ReadinessTask } from "../admin/mod.ts";
 import type { ZtunnelConfig } from "../cli/config.ts";
 import { connectLocalControl } from "../control/local/channel_client.ts";
 import type { Authority } from "../identity/certificate_store.ts";
-import { ignoreBrokenPipes, raiseDescriptorLimit, releaseMemory, releaseStartupCode } from "../platform/process.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit, releaseStartupCode, shrinkMemory } from "../platform/process.ts";
 import { writeLines } from "../platform/socket.ts";
 import { provePolicy } from "../platform/tls_policy.ts";
 import { createLog, createLogWriter, createProcessMetrics, createWallClock, Registry } from "../telemetry/mod.ts";
@@ -152,7 +152,7 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   }
   log.log("info", "main", "ztunnel started", { workers: config.workers, node: config.nodeName ?? "" });
   const cancelRelease = schedule(() => {
-    releaseMemory();
+    shrinkMemory();
     releaseStartupCode();
   }, SETTLED_MS);
   const reason = await stop.requested;

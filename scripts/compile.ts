@@ -15,6 +15,10 @@ import { filesBelow, ROOT, run, tool } from "./support/tools.ts";
  */
 export const ROLE_PERMISSIONS: Readonly<Record<string, readonly string[]>> = {
   ztunnel: ["--allow-env", "--allow-read", "--allow-net", "--allow-ffi", "--allow-sys"],
+  // Writes access logs to files that Telemetry names, and the certificate where OUTPUT_CERTS says.
+  waypoint: ["--allow-env", "--allow-read", "--allow-write", "--allow-net", "--allow-ffi", "--allow-sys"],
+  // Installs the plugin, and runs iptables, nft, ipset and ip.
+  cni: ["--allow-env", "--allow-read", "--allow-write", "--allow-net", "--allow-ffi", "--allow-sys", "--allow-run"],
   local: ["--allow-env", "--allow-read", "--allow-write", "--allow-net", "--allow-ffi", "--allow-sys", "--allow-run"],
 };
 

@@ -11,9 +11,10 @@ export type {
   OutboundConnection,
   PodState,
 } from "./config_dump.ts";
-export { createMetricsApp } from "./metrics.ts";
+export { createMetricsApp, expositionResponse } from "./metrics.ts";
 export type { MetricsSource } from "./metrics.ts";
 export { createReadinessApp, Readiness } from "./readiness.ts";
 export type { ReadinessTask } from "./readiness.ts";
 export { isLoopback, listen } from "./server.ts";
 export type { App, AppEnvironment, HttpServer } from "./server.ts";
+export { ADMIN_SLICES, inSlices, streamText } from "./slices.ts";

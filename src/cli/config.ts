@@ -176,6 +176,8 @@ export interface WaypointConfig {
   readonly podNamespace: string;
   readonly serviceAccount: string;
   readonly instanceIp: string;
+  /** All addresses of the own pod, `instanceIp` first. */
+  readonly instanceIps: readonly string[];
   readonly trustDomain: string;
   readonly nodeName: string;
   readonly clusterId: string;
@@ -184,13 +186,31 @@ export interface WaypointConfig {
   /** 15008, but in tests. */
   readonly hbonePort: number;
   readonly xds: IstiodClientConfig;
-  readonly ca: Omit<CaConfig, "fake">;
+  readonly ca: Omit<CaConfig, "fake"> & {
+    /** Of the cluster's signers, the one that shall sign; "": istiod's own choice. */
+    readonly certSigner: string;
+  };
+  /** Certificate revocation lists; undefined: none are looked for. */
+  readonly crlPath: string | undefined;
+  /** Which part of its life a certificate still has when it is renewed, and by how much this varies. */
+  readonly secretGraceRatio: number;
+  readonly secretGraceJitter: number;
+  /** Of the own certificate. */
+  readonly key:
+    | { readonly kind: "ec"; readonly curve: "P-256" | "P-384" }
+    | { readonly kind: "rsa"; readonly bits: number };
+  /** Directory in which the own certificate is kept as files, for others. */
+  readonly outputCerts: string | undefined;
   readonly authToken: TokenSource;
   readonly compliancePolicy: "none" | "pqc";
   /** Of the own pod, from the downward API. */
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
-  /** Istio's ProxyConfig as it was given, for the node's metadata. */
+  /** Both as they are now: they may change while the pod runs. Files that cannot be read leave what was known at the start. */
+  readonly readPod: () => Pick<WaypointConfig, "labels" | "annotations">;
+  /** What of the configuration has no effect, for the log. */
+  readonly notes: readonly string[];
+  /** Istio's ProxyConfig with its defaults, for the node's metadata. */
   readonly proxyConfig: Readonly<Record<string, unknown>>;
   /** `ISTIO_META_*` of ProxyConfig's `proxyMetadata` with the environment's over it, prefix removed. */
   readonly proxyMetadata: Readonly<Record<string, string>>;
@@ -207,6 +227,8 @@ export interface WaypointConfig {
   readonly terminationDrainMs: number;
   readonly exitOnZeroConnections: boolean;
   readonly minimumDrainMs: number;
+  /** Tunnels that are taken at the same time; undefined: as many as there are descriptors. */
+  readonly maxConnections: number | undefined;
   readonly proxyArgs: string;
   readonly log: LogConfig;
 }

@@ -6,20 +6,26 @@ import type { RootSource, TokenSource, WaypointConfig } from "./config.ts";
 import { parseDownwardFile } from "./downward_api.ts";
 import { UsageError } from "./errors.ts";
 import { type Environment, type ParsedArguments, resolveOptions, type ValuesOf } from "./options.ts";
-import { parseDuration, parseInteger, parseServerAddress } from "./values.ts";
 import { waypointOptions } from "./waypoint_options.ts";
+import {
+  asObject,
+  discoveryAddress,
+  drain,
+  type Fields,
+  judgeProxyConfig,
+  maxConnections,
+  number,
+  port,
+  readProxyConfig,
+} from "./waypoint_proxy_config.ts";
+import { refuseForeignIdentity } from "./waypoint_refusals.ts";
 import type { Host } from "./ztunnel_config.ts";
 
 type Values = ValuesOf<typeof waypointOptions>;
-type Fields = Readonly<Record<string, unknown>>;
 
-const DEFAULT_DISCOVERY = "istiod.istio-system.svc:15012";
-const DEFAULT_ADMIN_PORT = 15000;
-const DEFAULT_STATS_PORT = 15020;
-const DEFAULT_DRAIN_MS = 45_000;
-const DEFAULT_TERMINATION_DRAIN_MS = 5_000;
 /** pilot-agent's where neither flag, configuration nor limit says. */
 const DEFAULT_WORKERS = 2;
+const STATIC_LABELS_VARIABLE = "LABELS";
 /** The line whose shapes are understood; istiod sends older ones to older proxies. */
 const ISTIO_VERSION = "1.31.0";
 
@@ -38,11 +44,24 @@ export async function buildWaypointConfig(
   proxyArgs: string,
 ): Promise<WaypointConfig> {
   const v = resolveOptions(waypointOptions, parsed, env);
-  const proxyConfig = await readProxyConfig(v, host);
+  refuseForeignIdentity(v, host);
+  const labels = readDownward(v.labelsPath, host);
+  const annotations = readDownward(v.annotationsPath, host);
+  const proxyConfig = await readProxyConfig({
+    mesh: readMesh(v.meshConfig, host),
+    own: v.proxyConfig ?? "",
+    annotations,
+    loadYaml: () => host.loadYaml(),
+  });
   const { podNamespace } = v;
+  const instanceIp = required(
+    v.instanceIp,
+    "INSTANCE_IP",
+    "the own pod's address, by which istiod finds what it serves",
+  );
   const domain = v.domain || `${podNamespace}.svc.cluster.local`;
   const address = discoveryAddress(proxyConfig);
-  const provider = rootOfProvider(v.certProvider);
+  const provider = rootOfProvider(v);
   return deepFreeze({
     role: "waypoint",
     domain,
@@ -50,7 +69,8 @@ export async function buildWaypointConfig(
     podName: required(v.podName, "POD_NAME", "the own pod's name"),
     podNamespace: required(podNamespace, "POD_NAMESPACE", "the own pod's namespace"),
     serviceAccount: v.serviceAccount || "default",
-    instanceIp: required(v.instanceIp, "INSTANCE_IP", "the own pod's address, by which istiod finds what it serves"),
+    instanceIp,
+    instanceIps: [...new Set([instanceIp, ...addresses(annotations, host)])],
     trustDomain: v.trustDomain,
     nodeName: v.nodeName,
     clusterId: v.clusterId,
@@ -64,23 +84,41 @@ export async function buildWaypointConfig(
       altHostname: v.istiodSan,
       headers: v.caHeaders,
       secretTtlMs: v.secretTtlMs,
+      certSigner: v.certSigner,
     },
+    crlPath: v.caCrlEnabled ? v.crlPath : undefined,
+    secretGraceRatio: v.secretGraceRatio,
+    secretGraceJitter: v.secretGraceJitter,
+    key: keyKind(v),
+    outputCerts: v.outputCerts || undefined,
     authToken: tokenSource(v.authToken),
     compliancePolicy: v.compliancePolicy,
-    labels: readDownward(v.labelsPath, host),
-    annotations: readDownward(v.annotationsPath, host),
+    labels,
+    annotations,
+    readPod: () => {
+      try {
+        return {
+          labels: readDownward(v.labelsPath, host),
+          annotations: readDownward(v.annotationsPath, host),
+        };
+      } catch {
+        return { labels, annotations };
+      }
+    },
     proxyConfig,
+    notes: judgeProxyConfig(proxyConfig),
     proxyMetadata: nodeMetadata(v, proxyConfig),
     proxyMetadataJson: typedMetadata(v),
     istioVersion: ISTIO_VERSION,
-    adminPort: port(proxyConfig, "proxyAdminPort", DEFAULT_ADMIN_PORT),
-    statsPort: port(proxyConfig, "statusPort", DEFAULT_STATS_PORT),
+    adminPort: port(proxyConfig, "proxyAdminPort"),
+    statsPort: port(proxyConfig, "statusPort"),
     readinessPort: v.readinessPort,
     prometheusPort: v.prometheusPort,
-    drainMs: drain(proxyConfig, "drainDuration", DEFAULT_DRAIN_MS),
-    terminationDrainMs: drain(proxyConfig, "terminationDrainDuration", DEFAULT_TERMINATION_DRAIN_MS),
+    drainMs: drain(proxyConfig, "drainDuration"),
+    terminationDrainMs: drain(proxyConfig, "terminationDrainDuration"),
     exitOnZeroConnections: v.exitOnZeroConnections,
     minimumDrainMs: v.minimumDrainMs,
+    maxConnections: maxConnections(proxyConfig),
     proxyArgs,
     log: { filter: v.logLevel, format: v.logAsJson ? "json" : "plain" },
   });
@@ -91,92 +129,6 @@ function required(value: string, name: string, what: string): string {
     throw new UsageError(`${name} is not set: it is ${what}; istiod's template takes it from the downward API`);
   }
   return value;
-}
-
-async function readProxyConfig(v: Values, host: Host): Promise<Fields> {
-  let mesh: string | undefined;
-  try {
-    mesh = host.readText(v.meshConfig);
-  } catch (error) {
-    throw new UsageError(`cannot read ${v.meshConfig}: ${(error as Error).message}`);
-  }
-  const own = v.proxyConfig === "" ? undefined : v.proxyConfig;
-  if (mesh === undefined && own === undefined) return {};
-  const yaml = mesh === undefined && isJson(own) ? JSON.parse : await host.loadYaml();
-  const read = (text: string, origin: string): Fields => {
-    let value: unknown;
-    try {
-      value = yaml(text);
-    } catch (error) {
-      throw new UsageError(`${origin}: neither JSON nor YAML: ${oneLine((error as Error).message)}`);
-    }
-    return asObject(value, origin);
-  };
-  const low = mesh === undefined
-    ? {}
-    : asObject(read(mesh, v.meshConfig)["defaultConfig"], `${v.meshConfig}: defaultConfig`);
-  const high = own === undefined ? {} : read(own, "PROXY_CONFIG");
-  const metadata = {
-    ...asObject(low["proxyMetadata"], "proxyMetadata"),
-    ...asObject(high["proxyMetadata"], "PROXY_CONFIG: proxyMetadata"),
-  };
-  return { ...low, ...high, ...(Object.keys(metadata).length === 0 ? {} : { proxyMetadata: metadata }) };
-}
-
-/** What istiod's template writes; the YAML parser is not loaded for it. */
-function isJson(text: string | undefined): boolean {
-  try {
-    JSON.parse(text ?? "");
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function asObject(value: unknown, origin: string): Fields {
-  if (value === null || value === undefined) return {};
-  if (typeof value !== "object" || Array.isArray(value)) throw new UsageError(`${origin}: must be a mapping`);
-  return value as Fields;
-}
-
-function discoveryAddress(proxyConfig: Fields): string {
-  const given = proxyConfig["discoveryAddress"] ?? DEFAULT_DISCOVERY;
-  const problem = (rule: string) => new UsageError(`PROXY_CONFIG: discoveryAddress: ${JSON.stringify(given)} ${rule}`);
-  if (typeof given !== "string") throw problem("must be text");
-  let address: string | undefined;
-  try {
-    address = parseServerAddress(given);
-  } catch (error) {
-    throw problem((error as Error).message);
-  }
-  if (address === undefined) throw problem("must be host:port: a waypoint has its configuration from istiod");
-  return address;
-}
-
-function number(proxyConfig: Fields, name: string, min: number, max: number): number | undefined {
-  const value = proxyConfig[name] ?? undefined;
-  if (value === undefined) return undefined;
-  try {
-    return parseInteger(String(value), min, max);
-  } catch (error) {
-    throw new UsageError(`PROXY_CONFIG: ${name}: ${JSON.stringify(value)} ${(error as Error).message}`);
-  }
-}
-
-/** In the JSON of protobuf 0 is what was not set. */
-function port(proxyConfig: Fields, name: string, fallback: number): number {
-  return number(proxyConfig, name, 0, 65_535) || fallback;
-}
-
-function drain(proxyConfig: Fields, name: string, fallbackMs: number): number {
-  const value = proxyConfig[name] ?? undefined;
-  if (value === undefined) return fallbackMs;
-  try {
-    if (typeof value !== "string") throw new Error("must be a duration such as 5s");
-    return parseDuration(value);
-  } catch (error) {
-    throw new UsageError(`PROXY_CONFIG: ${name}: ${JSON.stringify(value)} ${(error as Error).message}`);
-  }
 }
 
 function workerCount(v: Values, proxyConfig: Fields, host: Host): number {
@@ -198,14 +150,42 @@ function nodeMetadata(v: Values, proxyConfig: Fields): Readonly<Record<string, s
   return Object.fromEntries(entries);
 }
 
+/** The name of the variable tells nothing, save one: each holds metadata of its own. */
 function typedMetadata(v: Values): Fields {
-  return Object.fromEntries(v.metadataJson.map(([key, value]) => {
+  const merged: Record<string, unknown> = {};
+  for (const [key, value] of v.metadataJson) {
+    const origin = `environment variable ISTIO_METAJSON_${key}`;
+    let parsed: unknown;
     try {
-      return [key, JSON.parse(value)];
+      parsed = JSON.parse(value);
     } catch {
-      throw new UsageError(`environment variable ISTIO_METAJSON_${key}: must be JSON`);
+      throw new UsageError(`${origin}: must be JSON`);
     }
-  }));
+    if (key === STATIC_LABELS_VARIABLE) merged["STATIC_LABELS"] = asObject(parsed, origin);
+    else Object.assign(merged, asObject(parsed, origin));
+  }
+  return merged;
+}
+
+/** All that this pod may be reached by, save the interfaces that an annotation excludes. */
+function addresses(annotations: Readonly<Record<string, string>>, host: Host): readonly string[] {
+  const excluded = new Set((annotations["traffic.sidecar.istio.io/excludeInterfaces"] ?? "").split(","));
+  return (host.addresses?.() ?? []).filter((each) => !excluded.has(each.interface)).map(({ ip }) => ip);
+}
+
+function readMesh(path: string, host: Host): { readonly origin: string; readonly text: string } | undefined {
+  try {
+    const text = host.readText(path);
+    return text === undefined ? undefined : { origin: path, text };
+  } catch (error) {
+    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
+  }
+}
+
+/** pilot-agent makes RSA keys unless told otherwise; peers take both, and this one only where RSA was asked for. */
+function keyKind({ eccSignature, eccCurve, rsaKeyBits }: Values): WaypointConfig["key"] {
+  if (eccSignature === "" && rsaKeyBits !== undefined) return { kind: "rsa", bits: rsaKeyBits };
+  return { kind: "ec", curve: eccCurve === "P384" ? "P-384" : "P-256" };
 }
 
 function readDownward(path: string, host: Host): Readonly<Record<string, string>> {
@@ -216,10 +196,15 @@ function readDownward(path: string, host: Host): Readonly<Record<string, string>
   }
 }
 
-/** Undefined: the system's own. */
-function rootOfProvider(name: string): string | undefined {
-  if (name === "none" || name === "system") return undefined;
-  const path = Object.hasOwn(PROVIDER_ROOTS, name) ? PROVIDER_ROOTS[name] : undefined;
+/** @throws UsageError where nobody says by which root istiod is known */
+function rootOfProvider({ certProvider, xdsRoot, caRoot }: Values): string | undefined {
+  if (certProvider === "none" || certProvider === "system") {
+    if (xdsRoot && caRoot) return undefined;
+    throw new UsageError(
+      `PILOT_CERT_PROVIDER=${certProvider}: nobody says by which root istiod is known: set XDS_ROOT_CA and CA_ROOT_CA (SYSTEM: the system's own)`,
+    );
+  }
+  const path = Object.hasOwn(PROVIDER_ROOTS, certProvider) ? PROVIDER_ROOTS[certProvider] : undefined;
   // `k8s.io/NAME`: a signer of the cluster; its root is in istiod's ConfigMap too.
   return path ?? PROVIDER_ROOTS["istiod"];
 }
@@ -233,10 +218,6 @@ function rootSource(value: string | undefined, fallback: string | undefined, hos
 
 function tokenSource(path: string): TokenSource {
   return path === "" ? { kind: "none" } : { kind: "file", path };
-}
-
-function oneLine(text: string): string {
-  return text.replaceAll(/\p{Cc}+/gu, " ").trim().slice(0, 300);
 }
 
 function deepFreeze<T>(value: T): T {

@@ -5,6 +5,7 @@
 import { istioLogLevel, logAsJson } from "./log_options.ts";
 import {
   boolean,
+  choice,
   custom,
   duration,
   integer,
@@ -15,6 +16,7 @@ import {
   text,
 } from "./options.ts";
 import { parseCpuQuantity, parseHeaderName, parseServerAddress } from "./values.ts";
+import { refusedOptions } from "./waypoint_refusals.ts";
 
 export const DEFAULT_LABELS_PATH = "./etc/istio/pod/labels";
 export const DEFAULT_ANNOTATIONS_PATH = "./etc/istio/pod/annotations";
@@ -23,6 +25,14 @@ export const DEFAULT_WAYPOINT_TOKEN_PATH = "./var/run/secrets/tokens/istio-token
 /** A flag of pilot-agent that is taken so that Istio's own template works, and has no effect. */
 function ignored(flag: string, help: string): Option<string | undefined> {
   return optionalText({ flag }, `${help} Accepted and without effect.`);
+}
+
+function fraction(env: string, fallback: number, help: string): Option<number> {
+  return custom({ env, metavar: "0..1" }, fallback, String(fallback), help, (value) => {
+    const number = /^[0-9]{0,3}(\.[0-9]{1,9})?$/.test(value) && value !== "" ? Number(value) : NaN;
+    if (!(number >= 0 && number <= 1)) throw new Error("must be a number from 0 to 1");
+    return number;
+  });
 }
 
 function metadataName(name: string): string {
@@ -133,7 +143,47 @@ export const waypointOptions = {
     "istiod",
     "Who signed istiod's certificate: istiod, kubernetes, custom, or none for the system's roots.",
   ),
+  certSigner: text(
+    { env: "ISTIO_META_CERT_SIGNER", flag: "cert-signer" },
+    "",
+    "Signer of the cluster that istiod shall use.",
+  ),
   secretTtlMs: duration({ env: "SECRET_TTL" }, 24 * 3_600_000, "Requested life of the certificate."),
+  secretGraceRatio: fraction(
+    "SECRET_GRACE_PERIOD_RATIO",
+    0.5,
+    "Which part of its life a certificate still has when it is renewed.",
+  ),
+  secretGraceJitter: fraction("SECRET_GRACE_PERIOD_RATIO_JITTER", 0.01, "By how much that varies, up or down."),
+  eccSignature: custom<"" | "ECDSA">(
+    { env: "ECC_SIGNATURE_ALGORITHM", metavar: "ECDSA" },
+    "",
+    "ECDSA, unless WORKLOAD_RSA_KEY_SIZE is set",
+    "Signature algorithm of the own key.",
+    (value) => {
+      if (value === "" || value === "ECDSA") return value;
+      throw new Error("must be ECDSA or empty");
+    },
+  ),
+  eccCurve: choice({ env: "ECC_CURVE" }, ["P256", "P384"], "P256", "Curve of the own key."),
+  rsaKeyBits: optionalInteger(
+    { env: "WORKLOAD_RSA_KEY_SIZE" },
+    "none: the key is ECDSA",
+    2048,
+    4096,
+    "Makes the own key RSA, of so many bits.",
+  ),
+  pkcs8: boolean({ env: "PKCS8_KEY" }, false, "Form of key.pem: it is PKCS#8 in any case."),
+  outputCerts: optionalText(
+    { env: "OUTPUT_CERTS", metavar: "PATH" },
+    "Directory in which the own certificate and key are kept as files, for other containers of the pod.",
+  ),
+  crlPath: text(
+    { env: "CRL_PATH", metavar: "PATH" },
+    "./var/run/secrets/istio/crl/ca-crl.pem",
+    "Certificate revocation lists, PEM or DER; the file may come later.",
+  ),
+  caCrlEnabled: boolean({ env: "PILOT_ENABLE_CA_CRL" }, true, "Whether revocation lists are looked for."),
   authToken: text(
     { env: "AUTH_TOKEN", metavar: "PATH" },
     DEFAULT_WAYPOINT_TOKEN_PATH,
@@ -163,5 +213,6 @@ export const waypointOptions = {
     5_000,
     "With EXIT_ON_ZERO_ACTIVE_CONNECTIONS: not before this.",
   ),
+  ...refusedOptions,
   listenPort: integer({ env: "AMBIT_HBONE_PORT", flag: "hbone-port" }, 15008, 0, 65_535, "Port of tunnels."),
 } as const;

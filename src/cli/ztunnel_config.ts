@@ -17,6 +17,8 @@ export interface Host {
   readonly cpus: number;
   /** As the kernel has it. */
   readonly hostName?: string;
+  /** Of the interfaces that are up, without loopback and link-local ones. */
+  addresses?(): readonly { readonly interface: string; readonly ip: string }[];
   exists(path: string): boolean;
   /** Undefined when there is no such file; throws when it cannot be read. */
   readText(path: string): string | undefined;

@@ -2,6 +2,7 @@
  * The start-up proof that tunnels authenticate: real handshakes over a socket pair, with throw-away certificates. A
  * proxy whose TLS library would let a peer without a certificate, of a foreign root, or with a wrong name in must not start.
  */
+import { createCertificate, PrivateKey } from "../platform/certificates.ts";
 import { closeDescriptor, socketPair } from "../platform/socket.ts";
 import { TlsContext, type TlsMaterial } from "../platform/tls_context.ts";
 import { TLS_FAILED, TLS_WANT_READ, TLS_WANT_WRITE, TlsSession } from "../platform/tls_session.ts";
@@ -22,6 +23,41 @@ export interface SelfTestPolicy {
   readonly admitServer: (uris: readonly string[], expected: readonly string[]) => string | undefined;
   /** As a server of `trustDomain`. */
   readonly admitClient: (uris: readonly string[], trustDomain: string) => string | undefined;
+}
+
+const CLIENT = "spiffe://self-test.invalid/ns/self-test/sa/client";
+const SERVER = "spiffe://self-test.invalid/ns/self-test/sa/server";
+const LIFE_SECONDS = 3600;
+
+/** With certificates that are thrown away. Throws when this machine's TLS, or the data path's judgement, would let a wrong peer in. */
+export function proveAuthentication(policy: SelfTestPolicy): void {
+  const own = new PrivateKey();
+  const other = new PrivateKey();
+  try {
+    const issue = (root: PrivateKey, uri: string, serialNumber: number): TlsMaterial => {
+      const key = new PrivateKey();
+      try {
+        return {
+          privateKey: key.toPem(),
+          chain: [createCertificate(key, { uri, serialNumber, lifeSeconds: LIFE_SECONDS }, root)],
+          roots: [createCertificate(root, { uri: undefined, serialNumber: 1, lifeSeconds: LIFE_SECONDS })],
+        };
+      } finally {
+        key.free();
+      }
+    };
+    const material = {
+      client: issue(own, CLIENT, 2),
+      server: issue(own, SERVER, 3),
+      foreign: issue(other, CLIENT, 4),
+      clientIdentity: CLIENT,
+      serverIdentity: SERVER,
+    };
+    runTlsSelfTest(material, policy);
+  } finally {
+    own.free();
+    other.free();
+  }
 }
 
 /** Throws when a handshake that must fail succeeds, or the one that must succeed fails. */

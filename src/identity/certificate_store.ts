@@ -5,7 +5,7 @@
  * An identity is kept as long as somebody uses it (`acquire`) or expects to (`prefetch`). Clock, timers and the authority come in as arguments.
  */
 import type { TlsMaterial } from "../platform/tls_context.ts";
-import type { CertificateFacts } from "../platform/certificates.ts";
+import type { CertificateFacts, KeyKind } from "../platform/certificates.ts";
 import { Backoff, FIRST_RETRY_MS } from "./backoff.ts";
 import { type Authority, CaTimeout, type Certificate, formatTime, requestCertificate } from "./request_certificate.ts";
 import { type Priority, RequestQueue, type Ticket } from "./request_queue.ts";
@@ -35,6 +35,10 @@ export interface CertificateStoreOptions {
   readonly warned?: (identity: string, warning: string) => void;
   readonly random: () => number;
   readonly requestTimeoutMs?: number;
+  /** Of new keys; ECDSA P-256 if absent. */
+  readonly key?: KeyKind;
+  /** Which part of its life a certificate still has when it is renewed, from 0 to 1; asked for each. Half if absent. */
+  readonly graceRatio?: () => number;
 }
 
 /** How long the CA may take for one answer. */
@@ -189,8 +193,8 @@ export class CertificateStore {
     entry.cancelTimer = undefined;
     entry.ticket = this.#queue.add(priority, async () => {
       try {
-        const { authority, nowMs } = this.#options;
-        const certificate = await requestCertificate(authority, entry.identity, nowMs, this.#withTimeout);
+        const { authority, nowMs, key } = this.#options;
+        const certificate = await requestCertificate(authority, entry.identity, nowMs, this.#withTimeout, key);
         entry.ticket = undefined;
         this.#received(entry, certificate);
       } catch (cause) {
@@ -215,9 +219,9 @@ export class CertificateStore {
           `compare it with the control plane's; peers may refuse it until then`,
       );
     }
-    const half = notBeforeMs + (notAfterMs - notBeforeMs) / 2;
-    // Past its half already, as with a clock that is ahead: half of what is left, or each renewal would ask for the next at once.
-    const delayMs = half > nowMs ? half - nowMs : (notAfterMs - nowMs) / 2;
+    const dueMs = notAfterMs - (notAfterMs - notBeforeMs) * (this.#options.graceRatio?.() ?? 0.5);
+    // Past it already, as with a clock that is ahead: half of what is left, or each renewal would ask for the next at once.
+    const delayMs = dueMs > nowMs ? dueMs - nowMs : (notAfterMs - nowMs) / 2;
     this.#after(entry, Math.max(FIRST_RETRY_MS, delayMs));
     this.#options.changed(entry.identity, material);
     this.#settle(entry, (waiter) => waiter.resolve(material));

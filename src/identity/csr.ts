@@ -1,8 +1,8 @@
 /**
- * A fresh key and a certificate request for a workload identity: ECDSA P-256, empty subject and exactly one extension, a
+ * A fresh key and a certificate request for a workload identity: ECDSA P-256 unless told otherwise, empty subject and exactly one extension, a
  * critical subject alternative name with one URI (reference ztunnel, section 4).
  */
-import { createRequest, PrivateKey } from "../platform/certificates.ts";
+import { createRequest, type KeyKind, PrivateKey } from "../platform/certificates.ts";
 
 export interface KeyAndRequest {
   /** PKCS#8 in PEM. It never leaves the process. */
@@ -11,8 +11,8 @@ export interface KeyAndRequest {
 }
 
 /** `identity` is the SPIFFE id the certificate shall carry. */
-export function createKeyAndRequest(identity: string): KeyAndRequest {
-  const key = new PrivateKey();
+export function createKeyAndRequest(identity: string, kind?: KeyKind): KeyAndRequest {
+  const key = new PrivateKey(kind);
   try {
     return { privateKeyPem: key.toPem(), csrPem: createRequest(key, identity) };
   } finally {

@@ -2,7 +2,7 @@
  * One request to the CA, from the key to a certificate that is known to be usable: of this identity, of this key, alive, with a root. What
  * the CA answers is judged here and nowhere else.
  */
-import { type CertificateFacts, readCertificate } from "../platform/certificates.ts";
+import { type CertificateFacts, type KeyKind, readCertificate } from "../platform/certificates.ts";
 import { splitCertificates, TlsContext, type TlsMaterial } from "../platform/tls_context.ts";
 import { createKeyAndRequest } from "./csr.ts";
 
@@ -34,8 +34,9 @@ export async function requestCertificate(
   identity: string,
   nowMs: () => number,
   withTimeout: <T>(promise: Promise<T>) => Promise<T>,
+  key?: KeyKind,
 ): Promise<Certificate> {
-  const { privateKeyPem, csrPem } = createKeyAndRequest(identity);
+  const { privateKeyPem, csrPem } = createKeyAndRequest(identity, key);
   const { chain, roots } = await withTimeout(authority.requestCertificate(identity, csrPem));
   const [leaf, ...above] = chain.flatMap(splitOrKeep).map(readCertificate);
   if (leaf === undefined) throw new Error("the CA answered with an empty chain");

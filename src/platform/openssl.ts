@@ -98,6 +98,7 @@ const cryptoSymbols = {
   EVP_PKEY_CTX_free: { args: ["pointer"], returns: "void" },
   EVP_PKEY_CTX_new_id: { args: ["i32", "pointer"], returns: "pointer" },
   EVP_PKEY_CTX_set_ec_paramgen_curve_nid: { args: ["pointer", "i32"], returns: "i32" },
+  EVP_PKEY_CTX_set_rsa_keygen_bits: { args: ["pointer", "i32"], returns: "i32" },
   EVP_PKEY_generate: { args: ["pointer", "buffer"], returns: "i32" },
   EVP_PKEY_keygen_init: { args: ["pointer"], returns: "i32" },
   EVP_sha256: { args: [], returns: "pointer" },

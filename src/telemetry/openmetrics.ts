@@ -7,27 +7,32 @@ export function renderOpenMetrics(registry: Registry): string {
   return [...openMetricsPieces(registry)].join("");
 }
 
+/** `prometheus`: its text format 0.0.4, in which a counter's family has the name of its samples and nothing marks the end. */
+export type MetricsDialect = "openmetrics" | "prometheus";
+
 /** A piece is at most so many series. */
 const PIECE_SERIES = 64;
 
 /**
  * The same in pieces. All values are of the moment it was called, however long the reading takes; and it counts as an export at once.
  */
-export function openMetricsPieces(registry: Registry): Iterable<string> {
+export function openMetricsPieces(registry: Registry, dialect: MetricsDialect = "openmetrics"): Iterable<string> {
   const families = [...registry.families].map(({ spec, series }) => ({ spec, series: [...series.values()] }));
   const values = registry.copyValues();
   registry.rendered();
-  return pieces(families, values);
+  return pieces(families, values, dialect === "prometheus");
 }
 
 function* pieces(
   families: readonly { readonly spec: FamilySpec; readonly series: readonly Series[] }[],
   values: Float64Array,
+  classic: boolean,
 ): Generator<string> {
   for (const { spec, series } of families) {
     if (series.length === 0) continue;
     const { name, help, type, unstable } = spec;
-    yield `# HELP ${name} ${escapeHelp(help)}${unstable ? " (unstable)" : ""}.\n# TYPE ${name} ${type}\n`;
+    const shown = classic && type === "counter" ? `${name}_total` : name;
+    yield `# HELP ${shown} ${escapeHelp(help)}${unstable ? " (unstable)" : ""}.\n# TYPE ${shown} ${type}\n`;
     for (let at = 0; at < series.length; at += PIECE_SERIES) {
       let text = "";
       for (let i = at; i < Math.min(at + PIECE_SERIES, series.length); i++) {
@@ -36,7 +41,7 @@ function* pieces(
       yield text;
     }
   }
-  yield "# EOF\n";
+  if (!classic) yield "# EOF\n";
 }
 
 function sample({ name, type }: FamilySpec, { labels, slot }: Series, values: Float64Array): string {

@@ -18,7 +18,7 @@ import type { FromWorker, ListenerKind, ToWorker, WorkerStart } from "./messages
 import { type PodEnvironment, PodProxy } from "./pod_proxy.ts";
 import { WaitingPod } from "./pod_waiting.ts";
 import { WorkerLinks } from "./worker_links.ts";
-import { RevocationSweep, WorkerRevocations } from "./revocation_sweep.ts";
+import { RevocationSweep, WorkerRevocations } from "../hbone/revocation_sweep.ts";
 import { socketTuning } from "./settings.ts";
 import { ConnectionListing } from "./connection_listing.ts";
 import { WorkerProfiler } from "./worker_profiler.ts";

@@ -44,7 +44,7 @@ import { OutboundRoutes } from "./outbound_routes.ts";
 import { InboundRoutes } from "./inbound_routes.ts";
 import { admitClient } from "./peer_identity.ts";
 import { PodTls } from "./pod_tls.ts";
-import type { SweptTunnel } from "./revocation_sweep.ts";
+import type { SweptTunnel } from "../hbone/revocation_sweep.ts";
 import { SocksConnection } from "./socks.ts";
 
 /** What every pod of a worker shares. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import { createKeyAndRequest } from "../../src/identity/csr.ts";
+import type { KeyKind } from "../../src/platform/certificates.ts";
 
 await import("reflect-metadata");
 const x509 = await import("@peculiar/x509");
@@ -32,6 +33,17 @@ test("csr: is ECDSA P-256 with SHA-256, and openssl agrees", () => {
   assert.match(text, /ASN1 OID: prime256v1/);
   assert.match(text, /X509v3 Subject Alternative Name: critical\s+URI:spiffe:\/\/cluster\.local\/ns\/default\/sa\/web/);
   assert.match(text, /Subject:\s*\n/);
+});
+
+test("csr: a key of another kind where one is asked for", () => {
+  const facts = (kind: KeyKind) =>
+    execFileSync("openssl", ["req", "-text", "-noout", "-verify"], {
+      input: createKeyAndRequest(ID, kind).csrPem,
+      encoding: "utf8",
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+  assert.match(facts({ kind: "ec", curve: "P-384" }), /ASN1 OID: secp384r1/);
+  assert.match(facts({ kind: "rsa", bits: 2048 }), /Public Key Algorithm: rsaEncryption\s+Public-Key: \(2048 bit\)/);
 });
 
 test("csr: each request has a key of its own, which fits it", async () => {

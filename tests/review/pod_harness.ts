@@ -9,7 +9,7 @@ import { createAccessLog, createLog, Registry } from "../../src/telemetry/mod.ts
 import { createWorkerMetrics } from "../../src/telemetry/worker_metrics.ts";
 import { SocketLink } from "../../src/hbone/link.ts";
 import { MeshCache } from "../../src/ztunnel/mesh_cache.ts";
-import { WorkerRevocations } from "../../src/ztunnel/revocation_sweep.ts";
+import { WorkerRevocations } from "../../src/hbone/revocation_sweep.ts";
 import { MeshService } from "../../src/ztunnel/mesh_service.ts";
 import type { PodState, WorkerSettings } from "../../src/ztunnel/messages.ts";
 import { PodProxy } from "../../src/ztunnel/pod_proxy.ts";

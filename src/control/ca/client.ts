@@ -29,6 +29,8 @@ export interface CaClientOptions {
   readonly validityMs: number;
   /** Shared mode: the node's own token asks for certificates of its pods. */
   readonly impersonate: boolean;
+  /** Of the cluster's signers, the one that shall sign; "": istiod's own choice. */
+  readonly certSigner?: string;
   readonly log: Logger;
   /** Of one call, its connection included. */
   readonly deadlineMs?: number;
@@ -71,7 +73,11 @@ class Client implements CaClient {
   }
 
   async requestCertificate(identity: string, csrPem: string) {
-    const { endpoint, validityMs, impersonate, deadlineMs = DEADLINE_MS } = this.#options;
+    const { endpoint, validityMs, impersonate, certSigner = "", deadlineMs = DEADLINE_MS } = this.#options;
+    const metadata = {
+      ...(impersonate ? { ImpersonatedIdentity: identity } : {}),
+      ...(certSigner === "" ? {} : { CertSigner: certSigner }),
+    };
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), deadlineMs);
     let response: IstioCertificateResponse;
@@ -81,7 +87,7 @@ class Client implements CaClient {
       const request = create(IstioCertificateRequestSchema, {
         csr: csrPem,
         validityDuration: BigInt(Math.round(validityMs / 1000)),
-        ...(impersonate ? { metadata: { ImpersonatedIdentity: identity } } : {}),
+        ...(Object.keys(metadata).length === 0 ? {} : { metadata }),
       });
       const method = IstioCertificateService.method.createCertificate;
       ({ message: response } = await transport.unary(method, abort.signal, deadlineMs, headers, request));

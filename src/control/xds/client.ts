@@ -18,7 +18,8 @@ export interface XdsClientOptions {
   readonly address: string;
   /** Asked for in this order. */
   readonly subscriptions: readonly Subscription[];
-  readonly node: NodeInfo;
+  /** A function is asked again for each stream. */
+  readonly node: NodeInfo | (() => NodeInfo);
   /** Rejects with IstiodError. */
   readonly open: (signal: AbortSignal) => Promise<XdsStream>;
   readonly sink: XdsSink;

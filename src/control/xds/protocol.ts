@@ -20,6 +20,8 @@ export interface NodeInfo {
   readonly id: string;
   /** Undefined: none. */
   readonly cluster?: string;
+  /** Undefined: not known. */
+  readonly locality?: { readonly region: string; readonly zone: string; readonly subZone: string } | undefined;
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
@@ -62,11 +64,14 @@ interface TypeState {
 }
 
 export class DeltaProtocol {
-  readonly #node: NodeInfo;
+  readonly #nodeNow: () => NodeInfo;
+  #node: NodeInfo;
   readonly #types = new Map<string, TypeState>();
 
-  constructor(subscriptions: readonly Subscription[], node: NodeInfo) {
-    this.#node = node;
+  /** `node`: asked again for each stream when it is a function. */
+  constructor(subscriptions: readonly Subscription[], node: NodeInfo | (() => NodeInfo)) {
+    this.#nodeNow = typeof node === "function" ? node : () => node;
+    this.#node = this.#nodeNow();
     for (const { typeUrl, mode } of subscriptions) {
       this.#types.set(typeUrl, { typeUrl, mode, versions: new Map(), wanted: new Set(), begun: false, synced: false });
     }
@@ -74,6 +79,7 @@ export class DeltaProtocol {
 
   /** A stream was opened: what to say first, in this order. */
   open(): DeltaRequest[] {
+    this.#node = this.#nodeNow();
     return [...this.#types.values()].flatMap((type): DeltaRequest[] => {
       if (type.mode !== "named") return [this.#begin(type)];
       type.begun = type.wanted.size > 0;

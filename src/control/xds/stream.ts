@@ -117,7 +117,12 @@ function toMessage(request: DeltaRequest): Message {
   return {
     typeUrl,
     ...(node === undefined ? {} : {
-      node: create(NodeSchema, { id: node.id, cluster: node.cluster ?? "", metadata: node.metadata as JsonObject }),
+      node: create(NodeSchema, {
+        id: node.id,
+        cluster: node.cluster ?? "",
+        metadata: node.metadata as JsonObject,
+        ...(node.locality === undefined ? {} : { locality: node.locality }),
+      }),
     }),
     resourceNamesSubscribe: [...request.subscribe ?? []],
     resourceNamesUnsubscribe: [...request.unsubscribe ?? []],

@@ -33,6 +33,12 @@ export function daysToExpiry(secrets: Iterable<SecretView>, nowMs: number): numb
   return days;
 }
 
+/** Of the first certificate of this secret; undefined: there is none. */
+export function secondsToExpiry(view: SecretView | undefined, nowMs: number): number | undefined {
+  const ends = view === undefined ? [] : readAll(view).map(({ validTo }) => Date.parse(validTo));
+  return ends.length === 0 ? undefined : (Math.min(...ends) - nowMs) / 1000;
+}
+
 /** What is no certificate was refused when it came; here it is only not shown. */
 function readAll({ certificates }: SecretView): X509Certificate[] {
   return (certificates.match(PEM) ?? []).flatMap((pem) => {

@@ -41,6 +41,11 @@ export function createEnvoyAdmin(options: EnvoyAdminOptions): Hono {
   const app = new Hono();
   app.notFound((c) => c.text("invalid path. admin commands are:\n" + helpText(), 404));
   app.onError((error, c) => c.text(`${error.message}\n`, 500));
+  // Not every runtime says by itself that a text is one.
+  app.use(async (c, next) => {
+    await next();
+    if (!c.res.headers.has("content-type")) c.res.headers.set("content-type", TEXT_TYPE);
+  });
   for (const path of CHANGES) {
     app.on(
       ["GET", "HEAD", "PUT", "DELETE"],

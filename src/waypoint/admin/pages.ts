@@ -1,6 +1,7 @@
 /** The small pages of Envoy's admin port, as text. */
 import type { WaypointState } from "../agent/state.ts";
 import { TYPES } from "../config/mod.ts";
+import { nodeJson } from "./node_json.ts";
 
 const STATES = { live: "LIVE", draining: "DRAINING", initializing: "INITIALIZING" } as const;
 
@@ -28,7 +29,7 @@ export function serverInfo(state: WaypointState, version: string, logLevel: stri
       disable_hot_restart: true,
       mode: "Serve",
     },
-    node: { id: node.id, cluster: node.cluster, metadata: node.metadata, user_agent_name: "ambit" },
+    node: nodeJson(node),
   });
 }
 

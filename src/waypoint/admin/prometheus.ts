@@ -1,4 +1,7 @@
-/** All metrics of a waypoint as one text: Envoy's names first, then the registry's with its closing line. Ports 15000, 15020 and 15090 show the same. */
+/**
+ * All metrics of a waypoint as one text in Prometheus' format 0.0.4, which pilot-agent and Envoy answer with whatever is asked for: Envoy's names
+ * first, then the registry's. Ports 15000, 15020 and 15090 show the same.
+ */
 import { openMetricsPieces } from "../../telemetry/openmetrics.ts";
 import type { Registry } from "../../telemetry/registry.ts";
 import type { Statistic } from "./statistics.ts";
@@ -11,12 +14,13 @@ export interface PrometheusOptions {
   readonly inclusion: Inclusion;
 }
 
-/** For `createMetricsApp` of src/admin. */
+export const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+
 export async function prometheusPieces(
   { registry, statistics, inclusion }: PrometheusOptions,
 ): Promise<Iterable<string>> {
   const envoy = await statistics();
-  const own = openMetricsPieces(registry);
+  const own = openMetricsPieces(registry, "prometheus");
   return (function* () {
     yield* statsPrometheus(envoy, inclusion);
     yield* own;

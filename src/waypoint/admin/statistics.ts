@@ -19,6 +19,8 @@ export interface StatisticsInput {
   readonly state: WaypointState;
   readonly view: ConfigView;
   readonly reports: readonly WorkerReport[];
+  /** Lines and records that the main thread lost. */
+  readonly dropped: Readonly<Record<string, number>>;
   readonly nowMs: number;
   readonly memoryBytes: number;
   /** Infinity: there is no certificate. */
@@ -36,6 +38,7 @@ export function collectStatistics(input: StatisticsInput): Statistic[] {
     found.set(name, { name, value: (known?.value ?? 0) + value, kind });
   };
   for (const [name, value, kind] of serverStatistics(input)) add(name, value, kind);
+  for (const [name, value] of Object.entries(input.dropped)) add(`ambit.${name}_dropped`, value, "counter");
   for (const { telemetry } of reports) {
     const counts = telemetry as WorkerCounts | undefined;
     if (counts === undefined) continue;

@@ -5,14 +5,20 @@
 import type { WaypointConfig } from "../../cli/config.ts";
 import { formatSpiffeId } from "../../mesh/spiffe.ts";
 import type { XdsSink } from "../../control/xds/mod.ts";
-import { type Authority, CertificateStore } from "../../identity/certificate_store.ts";
+import type { Authority } from "../../identity/certificate_store.ts";
+import { createCrlMetrics } from "../../telemetry/crl_metrics.ts";
 import type { Log } from "../../telemetry/log.ts";
+import type { Registry } from "../../telemetry/registry.ts";
 import { TYPES, WaypointIntake } from "../config/mod.ts";
 import type { TokenQuestion } from "../filters/jwt_questions.ts";
 import type { TokenVerdict } from "../filters/jwt_verdict.ts";
 import type { DnsAnswer, DnsQuestion } from "../upstream/resolver.ts";
+import type { ClusterName } from "../spec/mod.ts";
+import type { CollectorCall } from "../worker/collector_calls.ts";
 import type { ToWorker, WorkerReport, WorkerSettings } from "../worker/messages.ts";
+import { Delivery } from "./delivery.ts";
 import { Drain, type DrainEnd } from "./drain.ts";
+import { WaypointIdentity } from "./identity.ts";
 import { LimitSlots } from "./limit_slots.ts";
 import { openTunnelListener, type TunnelListener } from "./listener.ts";
 import { type Change, LiveConfig } from "./live_config.ts";
@@ -21,13 +27,15 @@ import { WaypointReadiness } from "./readiness.ts";
 import { LocalSecrets } from "./secrets.ts";
 import { createWaypointSink } from "./sink.ts";
 import { StateRecorder, type WaypointState } from "./state.ts";
-import { Workers } from "./workers.ts";
+import { Workers, type WorkersOptions } from "./workers.ts";
 
 export interface AgentOptions {
   readonly config: WaypointConfig;
   readonly workerEntry: URL;
   readonly authority: Authority;
   readonly log: Log;
+  /** Where the metrics of certificates and revocations go. */
+  readonly registry?: Registry;
   readonly schedule: (task: () => void, delayMs: number) => () => void;
   /** Looks a name up, for workers that cannot. */
   readonly resolve: (question: DnsQuestion, answered: (answer: DnsAnswer) => void) => void;
@@ -35,11 +43,16 @@ export interface AgentOptions {
   readonly judge: (question: TokenQuestion, answered: (verdict: TokenVerdict) => void) => void;
   /** The names of an xDS type that are wanted from now on. */
   readonly watch: (typeUrl: string, names: ReadonlySet<string>) => void;
+  /** What workers count and record. */
+  readonly telemetry?: WorkersOptions["telemetry"];
+  /** What the workers are told, as they are. */
+  readonly applied?: (change: Change) => void;
 }
 
 const TARGET = "waypoint";
 
 export class WaypointAgent {
+  /** As at the start. */
   readonly node: WaypointNode;
   readonly identity: string;
   readonly readiness: WaypointReadiness;
@@ -50,12 +63,14 @@ export class WaypointAgent {
   readonly #workers: Workers;
   readonly #live: LiveConfig;
   readonly #recorder = new StateRecorder(Date.now);
-  readonly #certificates: CertificateStore;
+  readonly #certificates: WaypointIdentity;
   readonly #secrets: LocalSecrets;
   readonly #slots: LimitSlots;
+  readonly #delivery: Delivery;
   readonly #drain: Drain;
   readonly #arrived = new Set<"clusters" | "listeners">();
   readonly #startedMs = Date.now();
+  #startupMs: number | undefined;
 
   /** Opens its port and begins to ask for its certificate. @throws Error when the port is taken */
   constructor(options: AgentOptions) {
@@ -67,7 +82,10 @@ export class WaypointAgent {
       namespace: config.podNamespace,
       serviceAccount: config.serviceAccount,
     });
-    this.readiness = new WaypointReadiness(() => log.log("info", TARGET, "ready", { "startup.ms": this.#ageMs() }));
+    this.readiness = new WaypointReadiness(() => {
+      this.#startupMs = this.#ageMs();
+      log.log("info", TARGET, "ready", { "startup.ms": this.#startupMs });
+    });
     this.#live = new LiveConfig({ schedule, released: (change) => void this.#deliver(change) });
     this.#slots = new LimitSlots(config.workers);
     this.#listener = openTunnelListener(config.hbonePort, config.ipv6Enabled);
@@ -86,7 +104,14 @@ export class WaypointAgent {
       },
       resolve: options.resolve,
       judge: options.judge,
+      telemetry: options.telemetry,
+      revocations: options.registry === undefined ? undefined : createCrlMetrics(options.registry),
       schedule,
+    });
+    this.#delivery = new Delivery({
+      workers: this.#workers,
+      slots: this.#slots,
+      whole: () => !this.readiness.reached,
     });
     this.#secrets = new LocalSecrets({
       log,
@@ -101,17 +126,16 @@ export class WaypointAgent {
         void this.#admit({ secrets });
       },
     });
-    this.#certificates = new CertificateStore({
+    this.#certificates = new WaypointIdentity({
+      config,
+      id: this.identity,
       authority: options.authority,
-      nowMs: Date.now,
+      registry: options.registry,
+      log,
       schedule,
-      random: Math.random,
-      changed: (_, material) => this.#secrets.issued(material),
-      failed: (identity, error, retryMs) => {
-        this.readiness.explain(error);
-        log.log("warn", "identity", error, { identity, "retry.ms": Math.round(retryMs) });
-      },
-      warned: (identity, warning) => log.log("warn", "identity", warning, { identity }),
+      issued: (material) => this.#secrets.issued(material),
+      revoked: (lists) => this.#secrets.revoked(lists),
+      failed: (error) => this.readiness.explain(error),
     });
     this.sink = createWaypointSink({
       intake: new WaypointIntake((text) => log.log("warn", "config", text)),
@@ -135,7 +159,7 @@ export class WaypointAgent {
       active: () => this.#workers.connections,
       schedule,
     });
-    this.#certificates.prefetch(this.identity);
+    this.#certificates.start();
   }
 
   /** Of the socket that tunnels come in on. */
@@ -150,6 +174,7 @@ export class WaypointAgent {
       config,
       node: this.node,
       startedMs: this.#startedMs,
+      startupMs: this.#startupMs,
       resources: this.#recorder.resources,
       types: this.#recorder.types,
       secrets: this.#recorder.secrets,
@@ -160,13 +185,44 @@ export class WaypointAgent {
     };
   }
 
+  /** With the pod's labels and annotations as they are now. */
+  readonly currentNode = (): WaypointNode => {
+    const { config } = this.#options;
+    return describeWaypointNode({ ...config, ...config.readPod() });
+  };
+
+  /** Brings the metrics that tell the time up to date, for a scrape. */
+  observe(): void {
+    this.#certificates.observe();
+  }
+
   changeLog(directives: string): void {
     this.#workers.broadcast({ type: "log", directives });
+  }
+
+  /** Sends telemetry out through a worker's clusters. Resolves with "" when it was taken, else with why not. */
+  async callCollector(call: CollectorCall): Promise<string> {
+    return (await this.#workers.call(call)).failure;
+  }
+
+  /** Gets what is at an address, through a worker's clusters. @throws Error with why not */
+  async get(cluster: ClusterName, uri: string, timeoutMs: number): Promise<Uint8Array> {
+    const { host, pathname, search } = new URL(uri);
+    const headers = [{ name: "accept", value: "application/json" }];
+    const asked = { cluster, path: pathname + search, authority: host, headers, timeoutMs };
+    const { failure, body } = await this.#workers.call({ ...asked, kind: "get", body: new Uint8Array(0) });
+    if (body === undefined) throw new Error(`${uri}: ${failure}`);
+    return body;
   }
 
   /** GOAWAY to everybody and no readiness any more; the process goes on. */
   announceDrain(): void {
     this.#drain.announce();
+  }
+
+  /** The same, and the request to stop that follows ends the process at once. */
+  drainBeforeStop(): void {
+    this.#drain.announceOnly();
   }
 
   /** Resolves when the process may end. */
@@ -199,11 +255,8 @@ export class WaypointAgent {
   }
 
   async #deliver(change: Change): Promise<void> {
-    const epoch = this.#workers.nextEpoch();
-    const places = this.#slots.take((change.clusters ?? []).map(({ name }) => name));
-    this.#slots.release(change.removedClusters ?? []);
-    this.#workers.broadcast({ type: "config", update: { epoch, ...change }, places });
-    await this.#workers.confirmed(epoch);
+    this.#options.applied?.(change);
+    await this.#delivery.deliver(change);
     this.#observe({});
   }
 
@@ -231,11 +284,13 @@ function workerSettings(config: WaypointConfig, identity: string, node: Waypoint
   return {
     identity,
     hostname: config.podName,
-    ownAddresses: config.instanceIp.split(",").map((ip) => ip.trim()).filter((ip) => ip !== ""),
+    ownAddresses: config.instanceIps,
+    maxConnections: config.maxConnections,
     tls: { tls12: false, pqc: config.compliancePolicy === "pqc" },
     logFormat: config.log.format,
     drainMs: config.drainMs,
+    nodeId: node.id,
     node: Object.fromEntries(texts),
-    serviceCluster: config.serviceCluster,
+    serviceCluster: node.cluster,
   };
 }

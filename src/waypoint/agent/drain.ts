@@ -17,28 +17,36 @@ export interface DrainOptions {
 /** pilot-agent's. */
 const POLL_MS = 1_000;
 
-export type DrainEnd = "time" | "no connections";
+export type DrainEnd = "time" | "no connections" | "drained before";
 
 /** Once announced, what follows is a matter of time. Calling again changes nothing. */
 export class Drain {
   readonly #options: DrainOptions;
   #announced = false;
+  #isDone = false;
 
   constructor(options: DrainOptions) {
     this.#options = options;
   }
 
-  /** Without an end: /drain. */
+  /** Without an end. */
   announce(): void {
     if (this.#announced) return;
     this.#announced = true;
     this.#options.announce();
   }
 
+  /** POST /drain: whoever asks waits by himself, so that the request to stop that follows is not made to wait again. */
+  announceOnly(): void {
+    this.#isDone = true;
+    this.announce();
+  }
+
   /** Resolves when the process may end. */
   run(): Promise<DrainEnd> {
     const { schedule, active, exitOnZeroConnections, minimumDrainMs, terminationDrainMs } = this.#options;
     this.announce();
+    if (this.#isDone) return Promise.resolve("drained before");
     return new Promise((resolve) => {
       if (!exitOnZeroConnections) return schedule(() => resolve("time"), terminationDrainMs);
       const poll = () => {

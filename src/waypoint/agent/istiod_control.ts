@@ -12,7 +12,8 @@ import { TYPE_URLS } from "./sink.ts";
 
 export interface IstiodControlOptions {
   readonly config: WaypointConfig;
-  readonly node: WaypointNode;
+  /** A function is asked again for each stream. */
+  readonly node: WaypointNode | (() => WaypointNode);
   readonly sink: XdsSink;
   readonly registry: Registry;
   readonly log: Logger;
@@ -29,6 +30,7 @@ export function createCa({ config, log }: Pick<IstiodControlOptions, "config" | 
     validityMs: config.ca.secretTtlMs,
     // The token is the own pod's: istiod takes the identity from it.
     impersonate: false,
+    certSigner: config.ca.certSigner,
     log,
   });
 }

@@ -2,7 +2,8 @@
  * What the workers have in force, and what has come but must wait: a cluster until its endpoints and secrets are here, a chain until its clusters
  * are. Meanwhile the version before it goes on serving, so that no request meets half of a change (Envoy's warming, waypoint.md 2.1).
  *
- * A cluster that istiod has removed stays while a chain in force still names it: istiod removes it one push before the routes to it.
+ * A cluster that istiod has removed stays, with its endpoints, while a chain in force still names it: istiod removes it one push before the routes to
+ * it. And for a while after: clients of a chain that is gone learn of it with their next answer.
  *
  * Nothing waits for ever: after `WAIT_MS` what is here comes into force as it is.
  */
@@ -26,6 +27,9 @@ type MutableChange = { -readonly [K in keyof Change]: Change[K] };
 /** istiod answers a new subscription within a second, also when it is busy. */
 export const WAIT_MS = 5_000;
 
+/** Longer than a connection of a removed chain is waited for that asks nothing. */
+export const DEPARTED_MS = 10_000;
+
 export interface LiveConfigOptions {
   readonly schedule: (task: () => void, delayMs: number) => () => void;
   /** What waited long enough. */
@@ -44,6 +48,9 @@ export class LiveConfig {
   readonly #waitingChains = new Map<ChainName, ChainSpec>();
   readonly #waitingClusters = new Map<ClusterName, ClusterSpec>();
   readonly #leaving = new Set<ClusterName>();
+  readonly #leavingEndpoints = new Set<string>();
+  /** Clusters of chains that are gone, with what ends that. */
+  readonly #departed = new Map<ReadonlySet<ClusterName>, () => void>();
   #cancelTimer: (() => void) | undefined;
 
   constructor(options: LiveConfigOptions) {
@@ -58,6 +65,7 @@ export class LiveConfig {
     this.#admitData(change, out);
     for (const cluster of change.clusters ?? []) {
       this.#leaving.delete(cluster.name);
+      if (cluster.discovery.kind === "eds") this.#leavingEndpoints.delete(cluster.discovery.name);
       this.#waitingClusters.set(cluster.name, cluster);
     }
     for (const name of change.removedClusters ?? []) {
@@ -66,7 +74,11 @@ export class LiveConfig {
     }
     for (const name of change.removedChains ?? []) {
       this.#waitingChains.delete(name);
-      if (this.#chains.delete(name)) out.removedChains = [...out.removedChains ?? [], name];
+      const chain = this.#chains.get(name);
+      if (chain === undefined) continue;
+      this.#chains.delete(name);
+      out.removedChains = [...out.removedChains ?? [], name];
+      this.#depart(chain);
     }
     for (const chain of change.chains ?? []) this.#waitingChains.set(chain.name, chain);
     this.#release(out, false);
@@ -110,6 +122,7 @@ export class LiveConfig {
 
   close(): void {
     this.#cancelTimer?.();
+    for (const cancel of this.#departed.values()) cancel();
   }
 
   #admitData(change: Change, out: MutableChange): void {
@@ -122,12 +135,12 @@ export class LiveConfig {
     }
     if (change.endpoints !== undefined) {
       out.endpoints = change.endpoints;
-      for (const endpoints of change.endpoints) this.#endpoints.set(endpoints.name, endpoints);
+      for (const endpoints of change.endpoints) {
+        this.#endpoints.set(endpoints.name, endpoints);
+        this.#leavingEndpoints.delete(endpoints.name);
+      }
     }
-    if (change.removedEndpoints !== undefined) {
-      out.removedEndpoints = change.removedEndpoints;
-      for (const name of change.removedEndpoints) this.#endpoints.delete(name);
-    }
+    for (const name of change.removedEndpoints ?? []) this.#leavingEndpoints.add(name);
     // An address may move from one workload to another within a push: what is gone goes first.
     if (change.removedWorkloads !== undefined) {
       out.removedWorkloads = change.removedWorkloads;
@@ -160,8 +173,14 @@ export class LiveConfig {
       chains.push(chain);
     }
     if (chains.length > 0) out.chains = chains;
+    this.#removeClusters(out, all);
+    this.#removeEndpoints(out);
+  }
+
+  #removeClusters(out: MutableChange, all: boolean): void {
     if (this.#leaving.size === 0) return;
     const named = new Set<ClusterName>();
+    for (const clusters of this.#departed.keys()) for (const name of clusters) named.add(name);
     if (!all) {
       for (const chain of [...this.#chains.values(), ...this.#waitingChains.values()]) {
         for (const name of clustersOf(chain)) named.add(name);
@@ -173,6 +192,38 @@ export class LiveConfig {
       this.#clusters.delete(name);
     }
     if (removed.length > 0) out.removedClusters = removed;
+  }
+
+  /** Of a cluster that stays for a while they stay too: without them it answers nothing but 503. */
+  #removeEndpoints(out: MutableChange): void {
+    if (this.#leavingEndpoints.size === 0) return;
+    const used = new Set<string>();
+    for (const name of this.#leaving) {
+      const { discovery } = this.#clusters.get(name) as ClusterSpec;
+      if (discovery.kind === "eds") used.add(discovery.name);
+    }
+    const removed = [...this.#leavingEndpoints].filter((name) => !used.has(name));
+    for (const name of removed) {
+      this.#leavingEndpoints.delete(name);
+      this.#endpoints.delete(name);
+    }
+    if (removed.length > 0) out.removedEndpoints = removed;
+  }
+
+  #depart(chain: ChainSpec): void {
+    const clusters = clustersOf(chain);
+    if (clusters.size === 0) return;
+    const end = () => {
+      this.#departed.delete(clusters);
+      this.#releaseLater(false);
+    };
+    this.#departed.set(clusters, this.#options.schedule(end, DEPARTED_MS));
+  }
+
+  #releaseLater(all: boolean): void {
+    const out: MutableChange = {};
+    this.#release(out, all);
+    if (Object.keys(out).length > 0) this.#options.released(out);
   }
 
   /** A worker may have thrown them away, or never had them: the cluster comes with them. */
@@ -209,9 +260,7 @@ export class LiveConfig {
     }
     this.#cancelTimer ??= this.#options.schedule(() => {
       this.#cancelTimer = undefined;
-      const out: MutableChange = {};
-      this.#release(out, true);
-      if (Object.keys(out).length > 0) this.#options.released(out);
+      this.#releaseLater(true);
     }, WAIT_MS);
   }
 }

@@ -56,6 +56,11 @@ export class WaypointReadiness {
     return this.#reached && !this.#draining;
   }
 
+  /** Requests have been served. */
+  get reached(): boolean {
+    return this.#reached;
+  }
+
   get draining(): boolean {
     return this.#draining;
   }

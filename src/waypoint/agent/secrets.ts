@@ -43,6 +43,8 @@ export class LocalSecrets {
   readonly #files = new Map<string, string>();
   #cancelPoll: (() => void) | undefined;
   #certified = false;
+  #roots: string | undefined;
+  #crl: string | undefined;
 
   constructor(options: LocalSecretsOptions) {
     this.#options = options;
@@ -57,10 +59,19 @@ export class LocalSecrets {
   /** A certificate came, or was renewed. */
   issued({ privateKey, chain, roots }: TlsMaterial): void {
     this.#certified = true;
+    this.#roots = roots.join("");
     this.#options.changed({
       [WORKLOAD_CERTIFICATE]: { kind: "certificate", chain: chain.join(""), key: privateKey },
-      [MESH_ROOTS]: { kind: "trust", roots: roots.join(""), crl: undefined },
+      [MESH_ROOTS]: { kind: "trust", roots: this.#roots, crl: this.#crl },
     });
+  }
+
+  /** Lists of certificates that nobody in the mesh may use any more, in PEM; they replace those before. */
+  revoked(lists: readonly string[]): void {
+    this.#crl = lists.length === 0 ? undefined : lists.join("");
+    // Without roots nobody is trusted yet; they come with these lists.
+    if (this.#roots === undefined) return;
+    this.#options.changed({ [MESH_ROOTS]: { kind: "trust", roots: this.#roots, crl: this.#crl } });
   }
 
   /** These, and no others, are named by clusters. */

@@ -2,6 +2,7 @@
  * Pushes of istiod on their way to the workers: out of the envelope, compiled (config/), held back until what they need is here (live_config.ts), in
  * force everywhere, and only then acknowledged. What is asked for by name follows from what came.
  */
+import { setImmediate } from "node:timers";
 import { openResource } from "../../control/xds/resource.ts";
 import type { Rejection, XdsPush, XdsSink } from "../../control/xds/push.ts";
 import { type NamedResource, TYPES, type WaypointIntake } from "../config/mod.ts";
@@ -35,6 +36,26 @@ export interface WaypointSinkOptions {
   readonly wantLocal: (names: ReadonlySet<string>) => void;
   /** Something came; readiness is looked at again. */
   readonly progress: (arrived: { readonly type: string; readonly missingFilters: number }) => void;
+}
+
+/** As long as a probe, a name that is looked up or a token that is judged may wait for a large push. */
+const SLICE_MS = 1.5;
+let useTimer = false;
+
+async function inSlices<T>(steps: Generator<void, T>): Promise<T> {
+  let beganMs = performance.now();
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    if (performance.now() - beganMs < SLICE_MS) continue;
+    // With setImmediate alone, timers and sockets waited long on Deno.
+    await new Promise<void>((resolve) => {
+      useTimer = !useTimer;
+      if (useTimer) setTimeout(resolve, 0);
+      else setImmediate(resolve);
+    });
+    beganMs = performance.now();
+  }
 }
 
 export function createWaypointSink(options: WaypointSinkOptions): XdsSink {
@@ -75,7 +96,7 @@ export function createWaypointSink(options: WaypointSinkOptions): XdsSink {
     const type = typeUrl.slice(PREFIX.length);
     let change: Change = {};
     try {
-      const result = intake.apply({ type, resources: opened, removed });
+      const result = await inSlices(intake.steps({ type, resources: opened, removed }));
       change = result.update ?? {};
       rejections.push(...result.rejections);
     } catch (error) {

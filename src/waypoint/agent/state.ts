@@ -40,6 +40,8 @@ export interface WaypointState {
   readonly config: WaypointConfig;
   readonly node: WaypointNode;
   readonly startedMs: number;
+  /** From the start until it was ready; undefined before. */
+  readonly startupMs: number | undefined;
   /** By full type url, then by name. */
   readonly resources: ReadonlyMap<string, ReadonlyMap<string, ReceivedResource>>;
   readonly types: ReadonlyMap<string, TypeStatus>;

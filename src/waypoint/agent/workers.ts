@@ -5,10 +5,14 @@
 import { closeOwned, createOwnershipTable, ownerNumber, seizeOwned } from "../../platform/ownership.ts";
 import { closeDescriptor, setResetOnClose } from "../../platform/socket.ts";
 import { startThread, type Thread } from "../../platform/thread.ts";
+import type { CrlMetrics } from "../../telemetry/crl_metrics.ts";
 import type { TokenQuestion } from "../filters/jwt_questions.ts";
 import type { TokenVerdict } from "../filters/jwt_verdict.ts";
+import { metricsSource, type TelemetryMessage } from "../telemetry/messages.ts";
 import type { DnsAnswer, DnsQuestion } from "../upstream/resolver.ts";
+import type { CollectorCall, CollectorOutcome } from "../worker/collector_calls.ts";
 import type { FromWorker, ToWorker, WorkerReport, WorkerSettings, WorkerStart } from "../worker/messages.ts";
+import { CollectorCallQueue } from "./collector_calls.ts";
 
 export interface WorkersOptions {
   readonly entry: URL;
@@ -22,6 +26,14 @@ export interface WorkersOptions {
   readonly resolve: (question: DnsQuestion, answered: (answer: DnsAnswer) => void) => void;
   /** Finds out who signed a token. */
   readonly judge: (question: TokenQuestion, answered: (verdict: TokenVerdict) => void) => void;
+  /** Revoked peers, as workers meet them. */
+  readonly revocations?: CrlMetrics;
+  /** What workers count and record. */
+  readonly telemetry?: {
+    received(message: TelemetryMessage): void;
+    /** The worker whose metrics have this name is no more. */
+    lost(source: string): void;
+  };
   readonly schedule: (task: () => void, delayMs: number) => () => void;
 }
 
@@ -61,6 +73,7 @@ export class Workers {
   readonly #load: Int32Array<SharedArrayBuffer>;
   readonly #ownership = createOwnershipTable();
   readonly #reports = new Map<number, PendingReport>();
+  readonly #calls = new CollectorCallQueue();
   #nextReport = 1;
   #generations = 0;
   #epoch = 0;
@@ -136,6 +149,16 @@ export class Workers {
     });
   }
 
+  /** Sends or gets something through a worker's clusters. Never rejects. */
+  call(call: CollectorCall): Promise<CollectorOutcome> {
+    for (const [index, { thread, confirmed }] of this.#slots.entries()) {
+      if (thread !== undefined && confirmed !== -1) {
+        return this.#calls.start(index, call, (message) => thread.post(message));
+      }
+    }
+    return Promise.resolve({ failure: "no worker is up" });
+  }
+
   /** Cuts what is left; resolves when the workers have written their last lines, or had time enough. */
   async cut(reason: string): Promise<void> {
     this.broadcast({ type: "cut", reason });
@@ -160,6 +183,7 @@ export class Workers {
       slot.cancelTimer();
       slot.thread?.terminate();
     }
+    this.#calls.close();
     for (const waiter of this.#waiters) waiter.cancel();
     this.#waiters = [];
   }
@@ -216,6 +240,12 @@ export class Workers {
         }
         slot.confirmed = Math.max(slot.confirmed, message.epoch);
         return this.#resolveWaiters();
+      case "revocation":
+        return this.#options.revocations?.[message.event](message.reporter);
+      case "telemetry":
+        return this.#options.telemetry?.received(message.message);
+      case "called":
+        return this.#calls.ended(message.id, message.outcome);
       case "pass":
         return this.#pass(message.worker, message.fd);
       case "resolve": {
@@ -294,6 +324,8 @@ export class Workers {
     this.#load[index] = 0;
     const closed = close(this.#ownership, ownerNumber(generation));
     this.#options.lost(index, reason, closed);
+    this.#calls.lost(index);
+    this.#options.telemetry?.lost(metricsSource(generation));
     this.#onEnded();
     const delayMs = Math.min(MAX_RESTART_MS, RESTART_MS * 2 ** slot.failures++);
     slot.cancelTimer = this.#options.schedule(() => {

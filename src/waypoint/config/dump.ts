@@ -19,6 +19,7 @@ import { HttpConnectionManagerSchema } from "../../gen/envoy/extensions/filters/
 import { RouteConfigurationSchema } from "../../gen/envoy/config/route/v3/route_pb.ts";
 import { TypedStructSchema } from "../../gen/xds/type/v3/typed_struct_pb.ts";
 import type { ReceivedResource, SecretView, WaypointState } from "../agent/state.ts";
+import { bootstrap } from "./dump_bootstrap.ts";
 import { TYPES } from "./intake.ts";
 import { loadRegistry } from "./registry.ts";
 
@@ -60,11 +61,13 @@ export function* dumpConfig(state: DumpState, query: DumpQuery): Generator<strin
   yield '{"configs":[';
   let separator = "";
   for (const section of sections(state, query)) {
+    let before = separator;
     for (const piece of renderSection(section, query)) {
-      yield separator + piece;
-      separator = "";
+      yield before + piece;
+      before = "";
+      // Only after a section that is there at all.
+      separator = ",";
     }
-    separator = ",";
   }
   yield "]}";
 }
@@ -79,9 +82,7 @@ function sections(state: DumpState, { includeEndpoints }: DumpQuery): readonly S
       lists: {},
     },
     { type: "ClustersConfigDump", lists: { dynamic_active_clusters: entries(of(TYPES.clusters), "cluster") } },
-    ...(resources.get(PREFIX + TYPES.filters)?.size
-      ? [{ type: "EcdsConfigDump", lists: { ecds_filters: entries(of(TYPES.filters), "ecds_filter") } }]
-      : []),
+    { type: "EcdsConfigDump", lists: { ecds_filters: entries(of(TYPES.filters), "ecds_filter") } },
     ...(includeEndpoints
       ? [{
         type: "EndpointsConfigDump",
@@ -269,37 +270,6 @@ function* secrets(views: Iterable<SecretView>): Generator<Entry> {
       }),
     };
   }
-}
-
-/** The part of Envoy's bootstrap that people look for: who the node is, and which ports are its own. */
-function bootstrap({ config, node }: DumpState): JsonValue {
-  const listener = (port: number) => ({
-    address: { socket_address: { address: "0.0.0.0", port_value: port } },
-  });
-  return {
-    node: {
-      id: node.id,
-      cluster: node.cluster,
-      metadata: jsonValue(node.metadata),
-      user_agent_name: "ambit",
-    },
-    static_resources: { listeners: [listener(config.prometheusPort), listener(config.readinessPort)] },
-    dynamic_resources: {
-      lds_config: { ads: {}, initial_fetch_timeout: "0s", resource_api_version: "V3" },
-      cds_config: { ads: {}, initial_fetch_timeout: "0s", resource_api_version: "V3" },
-      ads_config: {
-        api_type: "DELTA_GRPC",
-        transport_api_version: "V3",
-        grpc_services: [{ envoy_grpc: { cluster_name: "xds-grpc" } }],
-      },
-    },
-    admin: { address: { socket_address: { address: "127.0.0.1", port_value: config.adminPort } } },
-  };
-}
-
-/** What JSON does not know is left out. */
-function jsonValue(value: unknown): JsonValue {
-  return JSON.parse(JSON.stringify(value ?? null));
 }
 
 function time(ms: number): string {

@@ -31,7 +31,7 @@ import { endpointsSpec } from "./endpoints.ts";
 import { typeOf, Unsupported, within } from "./guard.ts";
 import { chainSpec, expectPlumbing, splitListener, terminate } from "./listeners.ts";
 import { inlineText } from "./routes.ts";
-import { selection } from "./selection.ts";
+import { selectionSteps } from "./selection.ts";
 import { workloadSpec } from "./workloads.ts";
 
 /** Type names of what a waypoint subscribes to, without `type.googleapis.com/`. */
@@ -118,39 +118,51 @@ export class WaypointIntake {
     return { endpoints, filters, secrets };
   }
 
+  /** All at once. */
   apply(push: ResourcePush): IntakeResult {
+    const steps = this.steps(push);
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+    }
+  }
+
+  /** The same, to be interrupted between any two resources or chains. One push after the other. */
+  *steps(push: ResourcePush): Generator<void, IntakeResult> {
     const update: Update = {};
     const rejections: Rejection[] = [];
-    const each = (take: (resource: NamedResource) => void): void => {
+    const each = function* (take: (resource: NamedResource) => Iterable<void> | undefined | void): Iterable<void> {
       for (const resource of push.resources) {
         try {
-          take(resource);
+          const inner = take(resource);
+          if (inner !== undefined) yield* inner;
         } catch (error) {
           rejections.push({ name: resource.name, reason: (error as Error).message });
         }
+        yield;
       }
     };
     switch (push.type) {
       case TYPES.listeners:
-        each(({ name, resource }) => this.#listener(name, resource, update, rejections));
+        yield* each(({ name, resource }) => this.#listener(name, resource, update, rejections));
         for (const name of push.removed) this.#removeListener(name, update);
         break;
       case TYPES.clusters:
-        each((resource) => this.#cluster(resource, update));
+        yield* each((resource) => this.#cluster(resource, update));
         for (const name of push.removed) this.#removeCluster(name, update);
         break;
       case TYPES.endpoints:
-        each(({ name, resource }) => this.#load(name, resource, update));
+        yield* each(({ name, resource }) => this.#load(name, resource, update));
         for (const name of push.removed) this.#removeLoad(name, update);
         break;
       case TYPES.filters:
-        each(({ name, resource }) => this.#filter(name, resource, update, rejections));
+        yield* each(({ name, resource }) => this.#filter(name, resource, update, rejections));
         for (const name of push.removed) this.#removeFilter(name, update, rejections);
         break;
       case TYPES.secrets:
-        each((
-          { name, resource },
-        ) => (update.secrets ??= {}, update.secrets = { ...update.secrets, [name]: secretSpec(resource) }));
+        yield* each(({ name, resource }) => {
+          update.secrets = { ...update.secrets, [name]: secretSpec(resource) };
+        });
         for (const name of push.removed) update.secrets = { ...update.secrets, [name]: null };
         break;
       case TYPES.workloads:
@@ -167,13 +179,13 @@ export class WaypointIntake {
 
   // ---- listeners
 
-  #listener(name: string, resource: Any, update: Update, rejections: Rejection[]): void {
+  *#listener(name: string, resource: Any, update: Update, rejections: Rejection[]): Iterable<void> {
     if (typeOf(resource) !== ListenerSchema.typeName) throw new Unsupported(`${typeOf(resource)} is no listener`);
     const { listener, chains } = splitListener(resource.value);
     if (name === MAIN) {
-      const chosen: SelectionSpec = selection(listener.filterChainMatcher);
+      const chosen: SelectionSpec = yield* selectionSteps(listener.filterChainMatcher);
       const text = JSON.stringify(chosen);
-      this.#mainChains(chains, update, rejections);
+      yield* this.#mainChains(chains, update, rejections);
       if (text !== this.#selection) update.selection = chosen;
       this.#selection = text;
     } else if (name === TERMINATE) {
@@ -208,11 +220,11 @@ export class WaypointIntake {
     update.terminate = spec;
   }
 
-  #mainChains(
+  *#mainChains(
     chains: readonly { readonly name: ChainName; readonly bytes: Uint8Array }[],
     update: Update,
     rejections: Rejection[],
-  ): void {
+  ): Iterable<void> {
     const gone = new Set(this.#chains.keys());
     for (const { name, bytes } of chains) {
       gone.delete(name);
@@ -225,6 +237,7 @@ export class WaypointIntake {
       if (spec.kind === "refused" && !isWaiting) {
         rejections.push({ name: MAIN, reason: `filter chain ${name}: ${spec.reason}` });
       }
+      yield;
     }
     for (const name of gone) this.#chains.delete(name);
     if (gone.size > 0) update.removedChains = [...update.removedChains ?? [], ...gone];
@@ -250,7 +263,7 @@ export class WaypointIntake {
       discovered,
       bytes: discovered.size > 0 ? bytes.slice() : undefined,
     });
-    if (before?.meaning !== meaning) update.chains = [...update.chains ?? [], spec];
+    if (before?.meaning !== meaning) update.chains = more(update.chains, spec);
   }
 
   #removeListener(name: string, update: Update): void {
@@ -300,7 +313,7 @@ export class WaypointIntake {
       : createHash("sha256").update(JSON.stringify(spec, limitless)).digest("base64");
     const before = this.#clusters.get(name);
     this.#clusters.set(name, { meaning, spec });
-    if (spec !== undefined && before?.meaning !== meaning) update.clusters = [...update.clusters ?? [], spec];
+    if (spec !== undefined && before?.meaning !== meaning) update.clusters = more(update.clusters, spec);
   }
 
   #removeCluster(name: string, update: Update): void {
@@ -314,12 +327,19 @@ export class WaypointIntake {
     const digest = createHash("sha256").update(JSON.stringify(spec)).digest("base64");
     if (this.#endpoints.get(name) === digest) return;
     this.#endpoints.set(name, digest);
-    update.endpoints = [...update.endpoints ?? [], spec];
+    update.endpoints = more(update.endpoints, spec);
   }
 
   #removeLoad(name: string, update: Update): void {
     if (this.#endpoints.delete(name)) update.removedEndpoints = [...update.removedEndpoints ?? [], name];
   }
+}
+
+/** The list of an update belongs to it alone: it grows in place. */
+function more<T>(list: readonly T[] | undefined, item: T): readonly T[] {
+  if (list === undefined) return [item];
+  (list as T[]).push(item);
+  return list;
 }
 
 /** JSON has no word for it. */

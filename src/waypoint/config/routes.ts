@@ -168,8 +168,9 @@ function redirect({ action }: Route): RouteActionSpec {
       : undefined,
     host: value.hostRedirect || undefined,
     port: value.portRedirect || undefined,
-    path: path.case === "pathRedirect" ? path.value : undefined,
-    prefixRewrite: path.case === "prefixRewrite" ? path.value : undefined,
+    // istiod sets the oneof with no text when the path is to stay.
+    path: path.case === "pathRedirect" ? path.value || undefined : undefined,
+    prefixRewrite: path.case === "prefixRewrite" ? path.value || undefined : undefined,
     regexRewrite: path.case === "regexRewrite" ? regexRewrite(path.value) : undefined,
     stripQuery: value.stripQuery,
     code,

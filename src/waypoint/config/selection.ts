@@ -27,14 +27,26 @@ const FILTER_STATE = understand(FilterStateInputSchema, "key");
 const AUTHORITY_KEY = "io.istio.connect_authority";
 const NOTHING: SelectionSpec = { authorities: {}, ranges: [] };
 
+/** Ranges read between two interruptions. */
+const RANGES_PER_STEP = 16;
+
 /** @throws Unsupported */
 export function selection(matcher: Matcher | undefined): SelectionSpec {
+  const steps = selectionSteps(matcher);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** The same, to be interrupted: thousands of services are tens of milliseconds. @throws Unsupported */
+export function* selectionSteps(matcher: Matcher | undefined): Generator<void, SelectionSpec> {
   if (matcher === undefined) return NOTHING;
   const tree = treeOf(matcher);
-  if (typeOf(tree.input?.typedConfig) === FilterStateInputSchema.typeName) return byAuthority(matcher, tree);
+  if (typeOf(tree.input?.typedConfig) === FilterStateInputSchema.typeName) return yield* byAuthority(matcher, tree);
   if (typeOf(tree.input?.typedConfig) !== DestinationIPInputSchema.typeName) throw unknownInput(tree.input);
   if (matcher.onNoMatch !== undefined) throw new Unsupported("a chain for all other addresses is not supported");
-  return { authorities: {}, ranges: byAddress(tree) };
+  return { authorities: {}, ranges: yield* byAddress(tree) };
 }
 
 function treeOf(matcher: Matcher): Tree {
@@ -46,7 +58,7 @@ function treeOf(matcher: Matcher): Tree {
   return matcher.matcherType.value;
 }
 
-function byAuthority(matcher: Matcher, tree: Tree): SelectionSpec {
+function* byAuthority(matcher: Matcher, tree: Tree): Generator<void, SelectionSpec> {
   const { key } = unpack(tree.input?.typedConfig, FILTER_STATE);
   if (key !== AUTHORITY_KEY) throw new Unsupported(`a selection by the filter state ${key} is not supported`);
   const authorities = exactMap(tree).map(([authority, found]) => [authority, chainOf(found)] as const);
@@ -54,22 +66,25 @@ function byAuthority(matcher: Matcher, tree: Tree): SelectionSpec {
   if (next !== undefined && next.case !== "matcher") {
     throw new Unsupported("a chain for all other authorities is not supported");
   }
-  const rest = next === undefined ? NOTHING : selection(next.value);
+  const rest = next === undefined ? NOTHING : yield* selectionSteps(next.value);
   return { authorities: Object.fromEntries(authorities), ranges: rest.ranges };
 }
 
-function byAddress(tree: Tree): SelectionSpec["ranges"] {
+function* byAddress(tree: Tree): Generator<void, SelectionSpec["ranges"]> {
   if (tree.treeType.case !== "customMatch") {
     throw new Unsupported("addresses that are not matched by ranges are not supported");
   }
   const { rangeMatchers } = unpack(tree.treeType.value.typedConfig, IP_MATCHER);
-  return rangeMatchers.map(({ ranges, onMatch, exclusive }) => {
+  const found: SelectionSpec["ranges"][number][] = [];
+  for (const { ranges, onMatch, exclusive } of rangeMatchers) {
     if (exclusive) throw new Unsupported("IPMatcher.exclusive is not supported");
-    return {
+    found.push({
       cidrs: ranges.map(({ addressPrefix, prefixLen }) => `${addressPrefix}/${prefixLen ?? 0}`),
       to: portSelection(onMatch),
-    };
-  });
+    });
+    if (found.length % RANGES_PER_STEP === 0) yield;
+  }
+  return found;
 }
 
 function portSelection(onMatch: OnMatch | undefined): PortSelection {

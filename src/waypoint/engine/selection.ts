@@ -1,6 +1,6 @@
 /** Which chain a connection takes: by authority, then by the most specific address, its port, and what it speaks (waypoint.md appendix C). */
 import { formatIp, parseCidr, parseIp } from "../../mesh/ip.ts";
-import type { ChainChoice, ChainName, PortSelection, SelectionSpec } from "../spec/mod.ts";
+import type { ChainChoice, ChainName, ConfigUpdate, PortSelection, SelectionSpec } from "../spec/mod.ts";
 
 interface Range {
   readonly bits: number;
@@ -8,15 +8,31 @@ interface Range {
 }
 
 export class Selection {
-  readonly #authorities: ReadonlyMap<string, ChainName>;
+  #authorities: ReadonlyMap<string, ChainName> = new Map();
   /** Ranges by length, the longest first; in each by their address. */
   readonly #lengths: { readonly bits: number; readonly isV6: boolean; readonly ranges: Map<string, Range> }[] = [];
 
+  /** How many of the specification's ranges it has: a large one comes in parts. */
+  ranges = 0;
+
   /** @throws Error for a range that is none */
-  constructor(spec: SelectionSpec) {
+  constructor(spec?: SelectionSpec) {
+    if (spec === undefined) return;
     this.#authorities = new Map(Object.entries(spec.authorities));
-    for (const { cidrs, to } of spec.ranges) for (const cidr of cidrs) this.#add(cidr, to);
+    this.add(spec.ranges);
+  }
+
+  /** The next part of it. @throws Error for a range that is none */
+  add(ranges: SelectionSpec["ranges"]): void {
+    for (const { cidrs, to } of ranges) for (const cidr of cidrs) this.#add(cidr, to);
+    this.ranges += ranges.length;
     this.#lengths.sort((a, b) => b.bits - a.bits);
+  }
+
+  /** The last part. @throws Error for a range that is none */
+  finish({ authorities, ranges }: SelectionSpec): void {
+    this.add(ranges);
+    this.#authorities = new Map(Object.entries(authorities));
   }
 
   #add(text: string, to: PortSelection): void {
@@ -46,6 +62,39 @@ export class Selection {
       if (range !== undefined) return range.to.kind === "any" ? range.to.to : range.to.ports[port];
     }
     return undefined;
+  }
+}
+
+/** A selection that comes in parts, and is made of them between requests. */
+export class SelectionParts {
+  #next: { readonly made: Selection; failure: Error | undefined } | undefined;
+
+  /** `at`: how many ranges came before. One that does not follow the part before is passed over, and so are all after it. */
+  take({ at, ranges }: NonNullable<ConfigUpdate["selectionPart"]>): void {
+    if (at === 0) this.#next = { made: new Selection(), failure: undefined };
+    const next = this.#next;
+    if (next === undefined || next.failure !== undefined) return;
+    if (next.made.ranges !== at) {
+      this.#next = undefined;
+      return;
+    }
+    try {
+      next.made.add(ranges);
+    } catch (error) {
+      next.failure = error as Error;
+    }
+  }
+
+  /** The last part, or the only one. Undefined: not all parts were seen. @throws Error for a range that is none, in whichever part */
+  finish(spec: SelectionSpec, at: number): Selection | undefined {
+    const next = this.#next;
+    this.#next = undefined;
+    if (at === 0) return new Selection(spec);
+    if (next === undefined) return undefined;
+    if (next.failure !== undefined) throw next.failure;
+    if (next.made.ranges !== at) return undefined;
+    next.made.finish(spec);
+    return next.made;
   }
 }
 

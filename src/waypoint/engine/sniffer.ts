@@ -17,6 +17,8 @@ export function sniff(bytes: Uint8Array): SniffedProtocol | undefined {
     "latin1",
   );
   if (PREFACE.startsWith(text.slice(0, PREFACE.length))) return text.length >= PREFACE.length ? "h2c" : undefined;
+  // No method of HTTP begins otherwise, and who greets its server in lower case should not wait for more of itself; Envoy's parsers say the same.
+  if (text !== "" && !(text >= "A" && text < "[")) return "other";
   const lineEnd = text.indexOf("\r\n");
   const line = lineEnd < 0 ? text : text.slice(0, lineEnd);
   const space = line.indexOf(" ");

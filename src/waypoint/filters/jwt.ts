@@ -10,15 +10,11 @@ import { compilePath, withoutQuery } from "../match/path.ts";
 import { compileText, type TextPredicate } from "../match/text.ts";
 import type { JwtProviderSpec, JwtRequirement, JwtSpec } from "../spec/mod.ts";
 import { isPreflight } from "./cors.ts";
+import { type CompiledProvider, judgeToken } from "./jwt_claims.ts";
 import { findTokens, type FoundToken } from "./jwt_token.ts";
-import type { JwtFailure, TokenVerdict, TokenVerifier, VerifiedToken } from "./jwt_verdict.ts";
+import type { JwtFailure, TokenVerifier, VerifiedToken } from "./jwt_verdict.ts";
 
 export const JWT_METADATA = "envoy.filters.http.jwt_authn";
-
-interface CompiledProvider {
-  readonly spec: JwtProviderSpec;
-  readonly subject: TextPredicate | undefined;
-}
 
 interface Rule {
   readonly path: TextPredicate;
@@ -109,7 +105,8 @@ class Judgement {
     const error = failure === "Jwt is missing" ? "" : ', error="invalid_token"';
     const realm = `http://${this.#context.original.authority}${withoutQuery(this.#context.original.path)}`;
     this.#context.answer({
-      status: 401,
+      // Envoy's: who it is for is a matter of permission.
+      status: failure === "Audiences in Jwt are not allowed" ? 403 : 401,
       body: failure,
       headers: ["www-authenticate", `Bearer realm="${realm.replaceAll('"', "%22")}"${error}`],
       details: `jwt_authn_access_denied{${failure.replaceAll(" ", "_")}}`,
@@ -131,7 +128,7 @@ class Judgement {
     }
   }
 
-  /** The first that passes; the last failure that was not a missing token otherwise. */
+  /** The first that passes; otherwise a failure, where a bad token says more than one of an issuer that is not known, and that more than none. */
   #any(of: readonly JwtRequirement[], at: number, worst: Outcome, done: Done): void {
     if (at === of.length) return done(worst);
     const requirement = of[at];
@@ -146,7 +143,7 @@ class Judgement {
     }
     this.#require(requirement, (outcome) => {
       if (outcome.failure === undefined) return done(outcome);
-      this.#any(of, at + 1, worst.missing || !outcome.missing ? outcome.missing ? worst : outcome : worst, done);
+      this.#any(of, at + 1, weightOf(outcome) >= weightOf(worst) ? outcome : worst, done);
     });
   }
 
@@ -171,26 +168,28 @@ class Judgement {
     const provider = this.#providers.get(name);
     if (provider === undefined) return done({ failure: "Jwt issuer is not configured", missing: false });
     const tokens = findTokens(provider.spec, this.#context.head);
-    this.#token(provider, audiences ?? provider.spec.audiences, tokens, 0, MISSING, done);
+    if (tokens.length === 0) return done(MISSING);
+    this.#token(provider, audiences ?? provider.spec.audiences, tokens, tokens.length - 1, done);
   }
 
+  /**
+   * All of them must be good: the application might take the bad one for the one that was judged. From the last to the first, so that the claims that
+   * stay are those of the place looked at first.
+   */
   #token(
     provider: CompiledProvider,
     audiences: readonly string[],
     tokens: readonly FoundToken[],
     at: number,
-    worst: Outcome,
     done: Done,
   ): void {
-    if (at === tokens.length || this.#over) return done(worst);
+    if (at < 0 || this.#over) return done(PASSED);
     const found = tokens[at];
     this.#verifier.verify(provider.spec.name, found.token, (verdict) => {
-      const failure = judgeToken(verdict, provider, audiences, Date.now() / 1000);
-      if (failure !== undefined) {
-        return this.#token(provider, audiences, tokens, at + 1, { failure, missing: false }, done);
-      }
+      const failure = judgeToken(verdict, found.token, provider, audiences, Date.now() / 1000);
+      if (failure !== undefined) return done({ failure, missing: false });
       if (verdict.ok && !this.#over) this.#take(provider.spec, found, verdict.token);
-      done(PASSED);
+      this.#token(provider, audiences, tokens, at - 1, done);
     });
   }
 
@@ -221,39 +220,8 @@ class Judgement {
   }
 }
 
-/** Beyond the signature: who it is from, who it is for, and when. Undefined: it is good. */
-function judgeToken(
-  verdict: TokenVerdict,
-  { spec, subject }: CompiledProvider,
-  audiences: readonly string[],
-  nowSeconds: number,
-): JwtFailure | undefined {
-  if (!verdict.ok) return verdict.failure;
-  const { payload } = verdict.token;
-  if (spec.issuer !== "" && payload["iss"] !== spec.issuer) return "Jwt issuer is not configured";
-  if (subject !== undefined && !(typeof payload["sub"] === "string" && subject(payload["sub"]))) {
-    return "Jwt subject is not allowed";
-  }
-  const { exp, nbf } = payload;
-  if (
-    exp === undefined ? spec.requireExpiration : !(typeof exp === "number" && nowSeconds <= exp + spec.clockSkewSeconds)
-  ) {
-    return "Jwt is expired";
-  }
-  if (nbf !== undefined && !(typeof nbf === "number" && nowSeconds >= nbf - spec.clockSkewSeconds)) {
-    return "Jwt not yet valid";
-  }
-  if (audiences.length === 0) return undefined;
-  const given = Array.isArray(payload["aud"]) ? payload["aud"] : [payload["aud"]];
-  const isFor = given.some((audience) =>
-    typeof audience === "string" && audiences.some((one) => plain(one) === plain(audience))
-  );
-  return isFor ? undefined : "Audiences in Jwt are not allowed";
-}
-
-/** Envoy compares audiences without scheme and without a slash at the end. */
-function plain(audience: string): string {
-  return audience.replace(/^https?:\/\//, "").replace(/\/$/, "");
+function weightOf({ failure, missing }: Outcome): number {
+  return missing ? 0 : failure === "Jwt issuer is not configured" ? 1 : 2;
 }
 
 function claimAt(payload: Readonly<Record<string, unknown>>, claim: string): unknown {

@@ -78,7 +78,10 @@ const istioMetadata: Maker = (argument) => {
 };
 
 /** A client says what it likes in its hello; a line of the log stays one line, and its quotes stay whole. */
-const serverName: Evaluate = ({ connection: { sni } }) => sni.replace(/[^A-Za-z0-9._*:-]/g, "_");
+const serverName: Evaluate = ({ connection: { sni } }) => sni === "" ? sni : sni.replace(/[^A-Za-z0-9._*:-]/g, "_");
+
+/** Words of a text that a log has between spaces; most have none. */
+const underscored = (text: string): string => text.includes(" ") ? text.replaceAll(" ", "_") : text;
 
 const upstreamEnd = (which: "host" | "local", part: "all" | "ip" | "port"): Evaluate => (facts) => {
   // An endpoint behind a tunnel is shown with its way, and has no address of its own in it.
@@ -128,7 +131,7 @@ export const COMMANDS: Readonly<Record<string, Maker>> = {
   },
   PROTOCOL: constant(({ request }) => request && `HTTP/${request.head.version}`),
   RESPONSE_CODE: constant(({ request }) => String(request?.facts.status ?? 0)),
-  RESPONSE_CODE_DETAILS: constant(({ request }) => request?.details.replaceAll(" ", "_")),
+  RESPONSE_CODE_DETAILS: constant(({ request }) => request && underscored(request.details)),
   RESPONSE_FLAGS: constant(({ responseFlags }) => responseFlags === "" ? "-" : responseFlags),
   CONNECTION_TERMINATION_DETAILS: constant(({ connectionTermination }) => connectionTermination),
   ROUTE_NAME: constant(({ routeName }) => routeName),
@@ -162,7 +165,7 @@ export const COMMANDS: Readonly<Record<string, Maker>> = {
   UPSTREAM_LOCAL_ADDRESS: constant(upstreamEnd("local", "all")),
   UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: constant(upstreamEnd("local", "ip")),
   UPSTREAM_LOCAL_PORT: constant(upstreamEnd("local", "port")),
-  UPSTREAM_TRANSPORT_FAILURE_REASON: constant(({ upstreamFailure }) => upstreamFailure.replaceAll(" ", "_")),
+  UPSTREAM_TRANSPORT_FAILURE_REASON: constant(({ upstreamFailure }) => underscored(upstreamFailure)),
   UPSTREAM_REQUEST_ATTEMPT_COUNT: constant(({ request }) => String(request?.facts.attempts ?? 0)),
   DOWNSTREAM_REMOTE_ADDRESS: constant(({ connection }) => withPort(connection.source)),
   DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: constant(({ connection }) => connection.source.ip),

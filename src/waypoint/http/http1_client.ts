@@ -115,9 +115,9 @@ export class Http1Client implements ClientConnection, ByteSink, Http1Sink {
   }
 
   #peerEnded(): void {
-    const fault = this.#decoder.readEof(this);
-    if (fault !== undefined) return this.#fault("the endpoint ended the connection within an answer");
-    this.close("the endpoint ended the connection");
+    // Half an answer is a lost connection, not a wrong protocol: 503, as Envoy tells it.
+    const isWithin = this.#decoder.readEof(this) !== undefined;
+    this.close(isWithin ? "the endpoint ended the connection within an answer" : "the endpoint ended the connection");
   }
 
   writable(): void {

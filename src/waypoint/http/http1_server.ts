@@ -41,6 +41,9 @@ export interface HttpServerOwner {
   closed(reason: string): void;
 }
 
+/** How long a client that was told nothing yet may stay silent once the connection is to end. */
+const DRAIN_IDLE_MS = 5_000;
+
 export class Http1Server implements ByteSink, Http1Sink, TimerTarget {
   readonly #stream: ByteStream;
   readonly #options: Http1ServerOptions;
@@ -55,6 +58,7 @@ export class Http1Server implements ByteSink, Http1Sink, TimerTarget {
   /** Passed on by the read under way. */
   #bodyBytes = 0;
   #draining = false;
+  #last = false;
   #closed = false;
 
   constructor(stream: ByteStream, options: Http1ServerOptions, timing: Timing, owner: HttpServerOwner) {
@@ -71,10 +75,11 @@ export class Http1Server implements ByteSink, Http1Sink, TimerTarget {
     return this.#draining;
   }
 
-  /** No request after the one under way. */
+  /** The next answer is the last, and says so. To close before would cross a request that is on the wire: a silent client is waited for, not long. */
   drain(): void {
+    if (this.#draining) return;
     this.#draining = true;
-    if (this.#exchange === undefined && this.#decoder.idle) this.#close("drained");
+    if (this.#exchange === undefined && this.#decoder.idle) this.#waitForRequest();
   }
 
   close(reason: string): void {
@@ -121,7 +126,7 @@ export class Http1Server implements ByteSink, Http1Sink, TimerTarget {
       return this.#close("the client ended the connection");
     }
     // Its request is whole: it may still want the answer.
-    this.#draining = true;
+    this.#last = true;
   }
 
   writable(): void {
@@ -140,7 +145,7 @@ export class Http1Server implements ByteSink, Http1Sink, TimerTarget {
     const request = this.#requestHead(head);
     if (request === undefined) return;
     const exchange = new Http1Exchange(this.#stream, request, head, {
-      isDraining: () => this.#draining || head.close,
+      isDraining: () => this.#draining || this.#last || head.close,
       ended: (reusable) => this.#ended(exchange, reusable),
     });
     this.#exchange = exchange;
@@ -183,7 +188,7 @@ export class Http1Server implements ByteSink, Http1Sink, TimerTarget {
   #ended(exchange: Http1Exchange, reusable: boolean): void {
     if (this.#exchange !== exchange) return;
     this.#exchange = undefined;
-    if (!reusable || this.#draining) return this.#close("closed after the answer");
+    if (!reusable || this.#last) return this.#close("closed after the answer");
     if (!this.#reading) this.#nextRequest();
   }
 
@@ -201,12 +206,13 @@ export class Http1Server implements ByteSink, Http1Sink, TimerTarget {
   }
 
   #waitForRequest(): void {
-    if (this.#options.idleTimeoutMs > 0) this.#timing.setTimer(this.#timer, this.#options.idleTimeoutMs);
+    const idleMs = this.#options.idleTimeoutMs, most = this.#draining ? DRAIN_IDLE_MS : Infinity;
+    if (idleMs > 0 || this.#draining) this.#timing.setTimer(this.#timer, Math.min(most, idleMs || most));
   }
 
   expired(): void {
     if (this.#exchange !== undefined || this.#closed) return;
-    if (this.#decoder.idle) return this.#close("idle for too long");
+    if (this.#decoder.idle) return this.#close(this.#draining ? "drained" : "idle for too long");
     this.#answer(408, "Request Timeout");
     this.#close("a request's head did not come in time");
   }

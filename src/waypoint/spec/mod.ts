@@ -17,6 +17,12 @@ export interface ConfigUpdate {
   readonly epoch: number;
   readonly terminate?: TerminateSpec;
   readonly selection?: SelectionSpec;
+  /**
+   * A selection of thousands of services comes in parts: those before the last as `selectionPart`, the last as `selection`. `at` counts the ranges before
+   * it; a worker that has not all of them, because it is new, has the whole selection already, and passes over the parts.
+   */
+  readonly selectionPart?: { readonly at: number; readonly ranges: SelectionSpec["ranges"] };
+  readonly selectionAt?: number;
   readonly chains?: readonly ChainSpec[];
   readonly removedChains?: readonly ChainName[];
   readonly clusters?: readonly ClusterSpec[];

@@ -10,10 +10,9 @@ const BATCH = 256;
 /** What a collector that is too slow loses; the main thread has a bound of its own. */
 const MAX_IN_FLUSH = 8_192;
 
-interface Waiting {
-  readonly message: () => TelemetryMessage;
-  readonly items: unknown[];
-}
+type Waiting =
+  | { readonly kind: "spans"; readonly to: SpanCollector; items: SpanRecord[] }
+  | { readonly kind: "logs"; readonly to: LogCollector; items: LogRecord[] };
 
 export class Batches {
   readonly #timing: Timing;
@@ -31,35 +30,46 @@ export class Batches {
 
   /** `to` is the same object for the same collector of a chain. */
   readonly span = (to: SpanCollector, span: SpanRecord): void => {
-    const items: SpanRecord[] = [];
-    this.#add(to, span, { items, message: () => ({ kind: "spans", to, spans: items.splice(0) }) });
+    if (!this.#admit()) return;
+    let waiting = this.#waiting.get(to);
+    if (waiting === undefined) this.#waiting.set(to, waiting = { kind: "spans", to, items: [] });
+    if (waiting.kind === "spans") waiting.items.push(span);
+    if (waiting.items.length >= BATCH) this.#send(waiting);
   };
 
   readonly record = (to: LogCollector, record: LogRecord): void => {
-    const items: LogRecord[] = [];
-    this.#add(to, record, { items, message: () => ({ kind: "logs", to, records: items.splice(0) }) });
+    if (!this.#admit()) return;
+    let waiting = this.#waiting.get(to);
+    if (waiting === undefined) this.#waiting.set(to, waiting = { kind: "logs", to, items: [] });
+    if (waiting.kind === "logs") waiting.items.push(record);
+    if (waiting.items.length >= BATCH) this.#send(waiting);
   };
 
   flush(): void {
     this.#armed = false;
     this.#sinceFlush = 0;
-    for (const { items, message } of this.#waiting.values()) if (items.length > 0) this.#post(message());
+    for (const waiting of this.#waiting.values()) if (waiting.items.length > 0) this.#send(waiting);
     // Collectors of chains that are gone must not be remembered.
     this.#waiting.clear();
   }
 
-  #add(to: object, item: unknown, fresh: Waiting): void {
+  #send(waiting: Waiting): void {
+    if (waiting.kind === "spans") this.#post({ kind: "spans", to: waiting.to, spans: waiting.items });
+    else this.#post({ kind: "logs", to: waiting.to, records: waiting.items });
+    waiting.items = [];
+  }
+
+  /** Whether there is room for one more. */
+  #admit(): boolean {
     if (this.#sinceFlush >= MAX_IN_FLUSH) {
       this.dropped++;
-      return;
+      return false;
     }
     this.#sinceFlush++;
-    let waiting = this.#waiting.get(to);
-    if (waiting === undefined) this.#waiting.set(to, waiting = fresh);
-    waiting.items.push(item);
-    if (waiting.items.length >= BATCH) this.#post(waiting.message());
-    if (this.#armed) return;
-    this.#armed = true;
-    this.#timing.setTimer(this.#timer, FLUSH_MS);
+    if (!this.#armed) {
+      this.#armed = true;
+      this.#timing.setTimer(this.#timer, FLUSH_MS);
+    }
+    return true;
   }
 }

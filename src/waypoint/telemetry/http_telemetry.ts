@@ -1,8 +1,8 @@
 /** Telemetry of one HTTP chain: what is made of each of its requests. */
 import { Timer } from "../../net/reactor.ts";
+import { isGrpc } from "../engine/local_answer.ts";
 import type { HttpFilter, RequestContext } from "../engine/request_context.ts";
 import type { FormatFacts } from "../format/facts.ts";
-import { first } from "../http/fields.ts";
 import type { Timing } from "../http/timing.ts";
 import type { HttpChainSpec } from "../spec/mod.ts";
 import type { AccessLogger } from "./access_logger.ts";
@@ -48,23 +48,35 @@ export class HttpTelemetry {
     }
   }
 
+  /** A chain that asks for nothing costs a few additions; one with metrics alone makes no facts. */
   finished(context: RequestContext): void {
     const { counts, stats, logger, traces, timing } = this.#parts;
     counts.finished(context);
-    const trace = this.#tracing === undefined ? undefined : traces.get(context);
-    let made: FormatFacts | undefined;
-    const facts = () => made ??= requestFormatFacts(context, timing.nowMs);
+    let facts: FormatFacts | undefined;
     if (stats !== undefined) {
-      stats.finished(context, facts, timing.nowMs, this.#calls.get(context));
-      this.#calls.delete(context);
+      if (stats.needsFacts) facts = requestFormatFacts(context, timing.nowMs);
+      if (this.#calls.size === 0) stats.finished(context, facts, timing.nowMs, undefined);
+      else {
+        stats.finished(context, facts, timing.nowMs, this.#calls.get(context));
+        this.#calls.delete(context);
+      }
     }
-    if (logger !== undefined) logger(facts());
-    if (trace !== undefined && trace.sampled) this.#tracing?.end(context, trace, facts());
+    if (logger !== undefined) logger(facts ??= requestFormatFacts(context, timing.nowMs));
+    if (this.#tracing === undefined) return;
+    const trace = traces.get(context);
+    if (trace?.sampled !== true) return;
+    this.#tracing.end(context, trace, facts ?? requestFormatFacts(context, timing.nowMs));
+  }
+
+  /** What was no request has no peers to be counted for; it is in the log. */
+  refused(status: number, facts: FormatFacts): void {
+    this.#parts.counts.refused(status);
+    this.#parts.logger?.(facts);
   }
 
   #watch(context: RequestContext): void {
     if (this.#reportMs <= 0) return;
-    if (first(context.head.headers, "content-type")?.startsWith("application/grpc") !== true) return;
+    if (!isGrpc(context.head)) return;
     this.#calls.set(context, { requests: 0, responses: 0 });
     if (this.#calls.size === 1) this.#parts.timing.setTimer(this.#timer, this.#reportMs);
   }
@@ -72,7 +84,7 @@ export class HttpTelemetry {
   #reportCalls(): void {
     const { stats, timing } = this.#parts;
     for (const [context, streamed] of this.#calls) {
-      stats?.streaming(context, () => requestFormatFacts(context, timing.nowMs), timing.nowMs, streamed);
+      stats?.streaming(context, requestFormatFacts(context, timing.nowMs), timing.nowMs, streamed);
     }
     if (this.#calls.size > 0) timing.setTimer(this.#timer, this.#reportMs);
   }

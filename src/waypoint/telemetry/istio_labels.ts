@@ -3,12 +3,17 @@ import type { ConnectionInfo } from "../engine/connection_info.ts";
 import { endpointIp, upstreamPeer, workloadOfText } from "../format/peer.ts";
 import type { WorkloadSpec } from "../spec/mod.ts";
 import type { UpstreamHost } from "../upstream/upstream.ts";
+import { LABELS } from "./istio_families.ts";
+import type { Labels } from "./istio_overrides.ts";
+import { UNUSED_MS } from "./istio_series.ts";
 
 const UNKNOWN = "unknown";
 /** What an endpoint's address stands for may be told after the endpoint is. */
 const REVIEW_MS = 5_000;
-/** Names a client makes up (a Host header) are no reason to keep memory for ever. */
+/** Of sides that are known; the labels of what is forgotten are made anew. */
 const MAX_KEPT = 10_000;
+/** Names that a client makes up (a Host header that no service has) must neither fill memory nor crowd out services. */
+const MAX_NAMES = 200;
 /** Keys of pairs stay exact integers. */
 const MAX_ID = 2 ** 26;
 
@@ -27,10 +32,22 @@ export class Sides {
   readonly #destinations = new Map<string, Side>();
   readonly #connections = new WeakMap<ConnectionInfo, Side>();
   readonly #hosts = new WeakMap<UpstreamHost, { readonly side: Side; readonly atMs: number; readonly of: object }>();
+  readonly #full: () => void;
+  readonly #names = new Set<string>();
+  #namesSinceMs = 0;
   #next = 0;
 
-  constructor(peers: (ip: string) => WorkloadSpec | undefined) {
+  /** `full`: a name is "unknown" because there were too many. */
+  constructor(peers: (ip: string) => WorkloadSpec | undefined, full: () => void) {
     this.#peers = peers;
+    this.#full = full;
+  }
+
+  /** Names whose series are given up by now make room for others. */
+  sweep(nowMs: number): void {
+    if (nowMs - this.#namesSinceMs < UNUSED_MS) return;
+    this.#namesSinceMs = nowMs;
+    this.#names.clear();
   }
 
   source(connection: ConnectionInfo): Side {
@@ -73,7 +90,7 @@ export class Sides {
     fallback: string,
   ): Side {
     const peer = known ?? (text === undefined ? undefined : workloadOfText(text));
-    const host = service?.host || fallback;
+    const host = service?.host || this.#admit(fallback);
     return this.#intern(this.#destinations, {
       destination_workload: orUnknown(peer?.workloadName),
       destination_workload_namespace: orUnknown(peer?.namespace),
@@ -87,6 +104,16 @@ export class Sides {
       destination_service_namespace: orUnknown(service?.namespace || peer?.namespace),
       destination_cluster: orUnknown(peer?.clusterId),
     }, (peer?.identity ?? "") !== "");
+  }
+
+  #admit(name: string): string {
+    if (name === "" || this.#names.has(name)) return name;
+    if (this.#names.size < MAX_NAMES) {
+      this.#names.add(name);
+      return name;
+    }
+    this.#full();
+    return "";
   }
 
   #intern(sides: Map<string, Side>, labels: Readonly<Record<string, string>>, hasPrincipal: boolean): Side {
@@ -103,4 +130,24 @@ export class Sides {
 /** One number for two sides. */
 export function pairKey(source: Side, destination: Side): number {
   return source.id * MAX_ID + destination.id;
+}
+
+/** All labels of one metric, in Istio's order; `own` are those of the outcome. */
+export function labelsOf(source: Side, destination: Side, own: Readonly<Record<string, string>>): Labels {
+  const all: Readonly<Record<string, string | undefined>> = {
+    reporter: "waypoint",
+    ...source.labels,
+    ...destination.labels,
+    ...own,
+    connection_security_policy: source.hasPrincipal && destination.hasPrincipal ? "mutual_tls" : "none",
+  };
+  return LABELS.flatMap((name) => {
+    const value = all[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+}
+
+/** Those of all label sets that there is no room for. */
+export function unknownLabels(labels: Labels): Labels {
+  return labels.map(([name, value]) => [name, name === "reporter" || name === "request_protocol" ? value : "unknown"]);
 }

@@ -6,14 +6,19 @@ import { formatLabel, type LabelSet } from "../../telemetry/metric_family.ts";
 import type { Family, Registry, Slot } from "../../telemetry/registry.ts";
 import type { Labels } from "./istio_overrides.ts";
 
-/** Far above what a namespace has; a client that makes up names meets it. */
-export const MAX_SERIES_SETS = 20_000;
+/** Pairs of client and service, by outcome: a scrape of so many is some 300 MB, mostly of histograms. */
+export const MAX_SERIES_SETS = 5_000;
 /** Longer than the longest usual scrape interval by far. */
-const UNUSED_MS = 30 * 60_000;
+export const UNUSED_MS = 30 * 60_000;
 
-/** -1: not counted. */
+/** The metric is dropped. */
+const NOT_COUNTED = -1;
+/** There is no series yet: one that never counts is not shown, as in Envoy. */
+const NOT_YET = -2;
+
 export interface SeriesSet {
-  readonly slots: readonly Slot[];
+  readonly slots: Slot[];
+  readonly labels: readonly (LabelSet | undefined)[];
   usedAtMs: number;
 }
 
@@ -52,14 +57,27 @@ export class SeriesTable {
     const { maxSets = MAX_SERIES_SETS, full } = this.#options;
     if (this.#count >= maxSets) {
       full();
-      return this.#overflow ??= this.#acquire(nowMs, () => unknown());
+      return this.#overflow ??= this.#make(nowMs, () => unknown());
     }
-    const set = this.#acquire(nowMs, labelsOf);
+    const set = this.#make(nowMs, labelsOf);
     let byRest = this.#sets.get(pair);
     if (byRest === undefined) this.#sets.set(pair, byRest = new Map());
     byRest.set(rest, set);
     this.#count++;
     return set;
+  }
+
+  /** Where the metric at this place counts; below 0: it does not. */
+  slot(set: SeriesSet, index: number): Slot {
+    const slot = set.slots[index];
+    return slot === NOT_YET ? this.#acquireSlot(set, index) : slot;
+  }
+
+  #acquireSlot(set: SeriesSet, index: number): Slot {
+    const { registry, families } = this.#options;
+    const slot = registry.acquire(families[index], set.labels[index] as LabelSet);
+    set.slots[index] = slot;
+    return slot;
   }
 
   get size(): number {
@@ -85,17 +103,16 @@ export class SeriesTable {
     }
   }
 
-  #acquire(nowMs: number, labelsOf: (index: number) => Labels | undefined): SeriesSet {
-    const { registry, families } = this.#options;
+  #make(nowMs: number, labelsOf: (index: number) => Labels | undefined): SeriesSet {
     const texts = new Map<Labels, LabelSet>();
-    const slots = families.map((family, index) => {
-      const labels = labelsOf(index);
-      if (labels === undefined) return -1;
-      let set = texts.get(labels);
-      if (set === undefined) texts.set(labels, set = labelSetOf(labels));
-      return registry.acquire(family, set);
+    const labels = this.#options.families.map((_, index) => {
+      const own = labelsOf(index);
+      if (own === undefined) return undefined;
+      let set = texts.get(own);
+      if (set === undefined) texts.set(own, set = labelSetOf(own));
+      return set;
     });
-    return { slots, usedAtMs: nowMs };
+    return { slots: labels.map((own) => own === undefined ? NOT_COUNTED : NOT_YET), labels, usedAtMs: nowMs };
   }
 }
 

@@ -4,15 +4,16 @@
  */
 import type { Family, Registry } from "../../telemetry/registry.ts";
 import type { FamilySpec } from "../../telemetry/metric_family.ts";
+import { isGrpc } from "../engine/local_answer.ts";
 import type { RequestContext } from "../engine/request_context.ts";
 import type { FormatFacts } from "../format/facts.ts";
-import { first } from "../http/fields.ts";
 import type { StatsSpec, WorkloadSpec } from "../spec/mod.ts";
 import type { UpstreamHost } from "../upstream/upstream.ts";
-import { customFamily, HTTP_METRICS, type HttpMetric, LABELS, TCP_METRICS } from "./istio_families.ts";
-import { pairKey, type Side, Sides } from "./istio_labels.ts";
-import { type Expressions, type Labels, MetricPlan } from "./istio_overrides.ts";
+import { customFamily, HTTP_METRICS, type HttpMetric, TCP_METRICS } from "./istio_families.ts";
+import { labelsOf, pairKey, Sides, unknownLabels } from "./istio_labels.ts";
+import { type Expressions, MetricPlan } from "./istio_overrides.ts";
 import { type SeriesSet, SeriesTable } from "./istio_series.ts";
+import { requestFormatFacts } from "./request_facts.ts";
 
 const HTTP_NAMES = Object.keys(HTTP_METRICS) as HttpMetric[];
 const TCP_NAMES = Object.keys(TCP_METRICS);
@@ -35,7 +36,7 @@ export class IstioStats {
 
   constructor(options: IstioStatsOptions) {
     this.#options = options;
-    this.sides = new Sides(options.peers);
+    this.sides = new Sides(options.peers, options.full);
     for (const spec of [...Object.values(HTTP_METRICS), ...Object.values(TCP_METRICS)]) this.#family(spec);
   }
 
@@ -79,6 +80,7 @@ export class IstioStats {
 
   /** Now and then: series that nobody met for long are given up. */
   sweep(nowMs: number): void {
+    this.sides.sweep(nowMs);
     for (const kept of [this.#http, this.#tcp]) {
       for (const [key, { table }] of kept) {
         table.sweep(nowMs);
@@ -111,6 +113,8 @@ export class HttpStats {
   readonly #plans: readonly MetricPlan[];
   readonly #custom: readonly { readonly value: (facts: FormatFacts) => unknown }[];
   readonly #isDynamic: boolean;
+  /** Expressions are asked at each request. */
+  readonly needsFacts: boolean;
 
   constructor(
     spec: StatsSpec,
@@ -129,27 +133,38 @@ export class HttpStats {
     this.#plans = plans;
     this.#custom = custom;
     this.#isDynamic = plans.some(({ isDynamic }) => isDynamic);
+    this.needsFacts = this.#isDynamic || custom.length > 0;
   }
 
   /** A request is over. */
-  finished(context: RequestContext, facts: () => FormatFacts, nowMs: number, streamed: Streamed | undefined): void {
+  finished(
+    context: RequestContext,
+    facts: FormatFacts | undefined,
+    nowMs: number,
+    streamed: Streamed | undefined,
+  ): void {
     const set = this.#find(context, facts, nowMs);
-    const { slots } = set;
+    const table = this.#table;
     const { bytes } = context.exchange;
     const { startedAtMs, endedAtMs = nowMs } = context.facts;
     const registry = this.#registry;
     const families = this.#families;
-    if (slots[0] >= 0) registry.add(slots[0], 1);
+    let slot = table.slot(set, 0);
+    if (slot >= 0) registry.add(slot, 1);
     // Whole milliseconds, as Envoy has them: sums stay comparable.
-    if (slots[1] >= 0) registry.observe(families[1], slots[1], Math.floor(endedAtMs - startedAtMs));
-    if (slots[2] >= 0) registry.observe(families[2], slots[2], bytes.received + bytes.headReceived);
-    if (slots[3] >= 0) registry.observe(families[3], slots[3], bytes.sent + bytes.headSent);
+    slot = table.slot(set, 1);
+    if (slot >= 0) registry.observe(families[1], slot, Math.floor(endedAtMs - startedAtMs));
+    slot = table.slot(set, 2);
+    if (slot >= 0) registry.observe(families[2], slot, bytes.received + bytes.headReceived);
+    slot = table.slot(set, 3);
+    if (slot >= 0) registry.observe(families[3], slot, bytes.sent + bytes.headSent);
     this.#messages(context, set, streamed);
-    for (let i = 0; i < this.#custom.length; i++) this.#addCustom(HTTP_NAMES.length + i, slots, facts());
+    if (facts === undefined) return;
+    for (let i = 0; i < this.#custom.length; i++) this.#addCustom(HTTP_NAMES.length + i, set, facts);
   }
 
   /** Messages of a call that goes on, since the last time. */
-  streaming(context: RequestContext, facts: () => FormatFacts, nowMs: number, streamed: Streamed): void {
+  streaming(context: RequestContext, facts: FormatFacts, nowMs: number, streamed: Streamed): void {
     const { requestMessages, responseMessages } = context.facts;
     if (requestMessages === streamed.requests && responseMessages === streamed.responses) return;
     this.#messages(context, this.#find(context, facts, nowMs), streamed);
@@ -157,49 +172,57 @@ export class HttpStats {
     streamed.responses = responseMessages;
   }
 
-  #messages(context: RequestContext, { slots }: SeriesSet, streamed: Streamed | undefined): void {
+  #messages(context: RequestContext, set: SeriesSet, streamed: Streamed | undefined): void {
     const requests = context.facts.requestMessages - (streamed?.requests ?? 0);
     const responses = context.facts.responseMessages - (streamed?.responses ?? 0);
-    if (requests > 0 && slots[4] >= 0) this.#registry.add(slots[4], requests);
-    if (responses > 0 && slots[5] >= 0) this.#registry.add(slots[5], responses);
+    if (requests > 0) this.#add(set, 4, requests);
+    if (responses > 0) this.#add(set, 5, responses);
   }
 
-  #addCustom(index: number, slots: readonly number[], facts: FormatFacts): void {
-    const slot = slots[index];
+  #add(set: SeriesSet, index: number, amount: number): void {
+    const slot = this.#table.slot(set, index);
+    if (slot >= 0) this.#registry.add(slot, amount);
+  }
+
+  #addCustom(index: number, set: SeriesSet, facts: FormatFacts): void {
     const value = Number(this.#custom[index - HTTP_NAMES.length].value(facts) ?? NaN);
-    if (slot < 0 || !Number.isFinite(value)) return;
+    if (!Number.isFinite(value)) return;
+    const slot = this.#table.slot(set, index);
+    if (slot < 0) return;
     const family = this.#families[index];
     if (family.spec.type === "histogram") this.#registry.observe(family, slot, value);
     else if (family.spec.type === "gauge") this.#registry.set(slot, value);
     else if (value > 0) this.#registry.add(slot, value);
   }
 
-  #find(context: RequestContext, facts: () => FormatFacts, nowMs: number): SeriesSet {
+  #find(context: RequestContext, facts: FormatFacts | undefined, nowMs: number): SeriesSet {
     const { connection, facts: { host, status, grpcStatus } } = context;
     const source = this.#sides.source(connection);
     const fallback = this.#spec.hostHeaderFallback ? context.original.authority : "";
     const destination = this.#sides.destination(host, fallback, nowMs);
     const pair = pairKey(source, destination);
-    const isGrpc = first(context.head.headers, "content-type")?.startsWith("application/grpc") === true;
-    const plain = !isGrpc && context.flags.size === 0;
-    let rest: string | number = plain ? status : `${status}/${[...context.flags].join(",")}/${isGrpc}/${grpcStatus}`;
-    if (this.#isDynamic) { for (const plan of this.#plans) if (plan.isDynamic) rest += plan.variant(facts()); }
+    const isCall = isGrpc(context.head);
+    const plain = !isCall && context.flags.size === 0;
+    let rest: string | number = plain ? status : `${status}/${[...context.flags].join(",")}/${isCall}/${grpcStatus}`;
+    if (this.#isDynamic && facts !== undefined) {
+      for (const plan of this.#plans) if (plan.isDynamic) rest += plan.variant(facts);
+    }
     const found = this.#table.find(pair, rest);
     if (found !== undefined) {
       found.usedAtMs = nowMs;
       return found;
     }
     const labels = labelsOf(source, destination, {
-      request_protocol: isGrpc ? "grpc" : "http",
+      request_protocol: isCall ? "grpc" : "http",
       response_code: String(status),
-      grpc_response_status: isGrpc ? grpcStatus : "",
+      grpc_response_status: isCall ? grpcStatus : "",
       response_flags: plain ? "-" : [...context.flags].join(",") || "-",
     });
     return this.#table.create(
       pair,
       rest,
       nowMs,
-      (index) => this.#plans[index].apply(labels, facts()),
+      (index) => this.#plans[index].apply(labels, facts ?? requestFormatFacts(context, nowMs)),
       () => unknownLabels(labels),
     );
   }
@@ -220,10 +243,12 @@ export class TcpStats {
 
   /** Adds what happened since the last time. */
   report(facts: FormatFacts, host: UpstreamHost | undefined, added: TcpAdded, nowMs: number): void {
-    const { slots } = this.#find(facts, host, nowMs);
+    const set = this.#find(facts, host, nowMs);
     const amounts = [added.opened, added.closed, added.sentBytes, added.receivedBytes];
     for (let i = 0; i < amounts.length; i++) {
-      if (amounts[i] > 0 && slots[i] >= 0) this.#registry.add(slots[i], amounts[i]);
+      if (amounts[i] <= 0) continue;
+      const slot = this.#table.slot(set, i);
+      if (slot >= 0) this.#registry.add(slot, amounts[i]);
     }
   }
 
@@ -257,23 +282,4 @@ export interface TcpAdded {
   readonly closed: number;
   readonly sentBytes: number;
   readonly receivedBytes: number;
-}
-
-function labelsOf(source: Side, destination: Side, own: Readonly<Record<string, string>>): Labels {
-  const all: Readonly<Record<string, string | undefined>> = {
-    reporter: "waypoint",
-    ...source.labels,
-    ...destination.labels,
-    ...own,
-    connection_security_policy: source.hasPrincipal && destination.hasPrincipal ? "mutual_tls" : "none",
-  };
-  return LABELS.flatMap((name) => {
-    const value = all[name];
-    return value === undefined ? [] : [[name, value] as const];
-  });
-}
-
-/** Those of all label sets that there is no room for. */
-function unknownLabels(labels: Labels): Labels {
-  return labels.map(([name, value]) => [name, name === "reporter" || name === "request_protocol" ? value : "unknown"]);
 }

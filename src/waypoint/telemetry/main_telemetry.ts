@@ -7,14 +7,14 @@ import type { TelemetryMessage } from "./messages.ts";
 
 export interface MainTelemetryOptions {
   readonly registry: Registry;
-  readonly exporter: Exporter;
+  readonly exporter: Pick<Exporter, "received">;
   /** For `istio_build`. */
   readonly version: string;
 }
 
 export class MainTelemetry {
   readonly #registry: Registry;
-  readonly #exporter: Exporter;
+  readonly #exporter: MainTelemetryOptions["exporter"];
   readonly #families = new Set<string>();
 
   constructor({ registry, exporter, version }: MainTelemetryOptions) {

@@ -9,6 +9,11 @@ export type TelemetryMessage =
   | { readonly kind: "spans"; readonly to: SpanCollector; readonly spans: readonly SpanRecord[] }
   | { readonly kind: "logs"; readonly to: LogCollector; readonly records: readonly LogRecord[] };
 
+/** What a worker calls its metrics: no two workers ever have the same name. */
+export function metricsSource(generation: number): string {
+  return `worker ${generation}`;
+}
+
 export type SpanCollector = NonNullable<TracingSpec["provider"]>;
 
 /** A server span that is over. Ids are hexadecimal; times are milliseconds since 1970. */

@@ -12,13 +12,13 @@ import type { FormatFacts } from "../format/facts.ts";
 import type { Timing } from "../http/timing.ts";
 import type { ChainSpec, HttpChainSpec, TcpChainSpec, TerminateSpec, WorkloadSpec } from "../spec/mod.ts";
 import type { ClusterSet } from "../upstream/clusters.ts";
-import type { ConnectRefusal, TcpFacts, WorkerHooks } from "../worker/hooks.ts";
+import type { ConnectRefusal, MessageRefusal, TcpFacts, WorkerHooks } from "../worker/hooks.ts";
 import { type AccessLogDeps, type AccessLogger, compileAccessLogs } from "./access_logger.ts";
 import { Batches } from "./batches.ts";
 import { HttpTelemetry } from "./http_telemetry.ts";
 import { IstioStats } from "./istio_stats.ts";
 import type { TelemetryMessage } from "./messages.ts";
-import { connectFormatFacts } from "./tcp_facts.ts";
+import { connectFormatFacts, messageFormatFacts } from "./refusal_facts.ts";
 import { TcpTelemetry } from "./tcp_telemetry.ts";
 import type { Trace } from "./tracing.ts";
 import { clusterCounts, HttpCounts, RbacCounts, TcpCounts, type WorkerCounts } from "./worker_counts.ts";
@@ -47,6 +47,8 @@ export interface TelemetryOptions {
   readonly droppedLines: () => number;
   /** Label sets above the limit are counted together. */
   readonly full: () => void;
+  /** Files of logs are written out. */
+  readonly flushed?: () => void;
 }
 
 /** How often series and streams are looked through. */
@@ -69,6 +71,10 @@ export class WorkerTelemetry implements WorkerHooks {
   readonly #httpCounts = new Map<string, HttpCounts>();
   readonly #tcpCounts = new Map<string, TcpCounts>();
   readonly #sweep: Timer;
+  #fullSets = 0;
+  /** Requests come in rows of the same chain. */
+  #lastChain: HttpChainSpec | undefined;
+  #last: HttpTelemetry | undefined;
 
   constructor(options: TelemetryOptions) {
     this.#options = options;
@@ -86,7 +92,15 @@ export class WorkerTelemetry implements WorkerHooks {
       traceId: (request) => this.#traces.get(request)?.traceId,
       ...this.#cel.formats,
     };
-    this.#stats = new IstioStats({ registry: this.#registry, peers, expressions: this.#cel, full: options.full });
+    this.#stats = new IstioStats({
+      registry: this.#registry,
+      peers,
+      expressions: this.#cel,
+      full: () => {
+        this.#fullSets++;
+        options.full();
+      },
+    });
     this.#batches = new Batches(timing, options.post);
     this.#sweep = new Timer({ expired: () => this.#keepHouse() });
     timing.setTimer(this.#sweep, SWEEP_MS);
@@ -108,7 +122,16 @@ export class WorkerTelemetry implements WorkerHooks {
   }
 
   requestFinished(context: RequestContext): void {
-    this.#ofHttp(context.chain).finished(context);
+    const { chain } = context;
+    if (chain !== this.#lastChain || this.#last === undefined) {
+      this.#lastChain = chain;
+      this.#last = this.#ofHttp(chain);
+    }
+    this.#last.finished(context);
+  }
+
+  messageRefused(refusal: MessageRefusal): void {
+    this.#ofHttp(refusal.chain).refused(refusal.status, messageFormatFacts(refusal, this.#options.timing.nowMs));
   }
 
   tcpOpened(facts: TcpFacts): void {
@@ -133,13 +156,14 @@ export class WorkerTelemetry implements WorkerHooks {
       tcp: plain(this.#tcpCounts),
       rbac: { ...this.rbac.counts },
       clusters: clusterCounts(clusters()?.all() ?? []),
-      dropped: { log_lines: droppedLines(), telemetry_records: this.#batches.dropped },
+      dropped: { log_lines: droppedLines(), telemetry_records: this.#batches.dropped, metric_series: this.#fullSets },
     };
   }
 
   flush(): void {
     this.#batches.flush();
     this.#postMetrics();
+    this.#options.flushed?.();
   }
 
   // ---- compiled once

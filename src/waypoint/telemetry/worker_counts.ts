@@ -28,8 +28,6 @@ export interface HostCounts {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-const CLASSES = ["1xx", "2xx", "3xx", "4xx", "5xx"] as const;
-
 export class HttpCounts {
   downstream_rq_total = 0;
   downstream_rq_completed = 0;
@@ -49,15 +47,29 @@ export class HttpCounts {
     this.downstream_rq_total++;
     if (head.version === "2") this.downstream_rq_http2_total++;
     else this.downstream_rq_http1_total++;
-    if (status >= 100 && status < 600) {
-      this.downstream_rq_completed++;
-      this[`downstream_rq_${CLASSES[Math.floor(status / 100) - 1]}`]++;
-    }
+    this.#answered(status);
     if (flags.size === 0) return;
     if (flags.has("DC")) this.downstream_rq_rx_reset++;
     if (flags.has("UT")) this.downstream_rq_timeout++;
     if (flags.has("NR")) this.no_route++;
     if (flags.has("NC")) this.no_cluster++;
+  }
+
+  /** A message that was no request, of a client that speaks HTTP/1. */
+  refused(status: number): void {
+    this.downstream_rq_total++;
+    this.downstream_rq_http1_total++;
+    this.#answered(status);
+  }
+
+  #answered(status: number): void {
+    if (status < 100 || status >= 600) return;
+    this.downstream_rq_completed++;
+    if (status < 200) this.downstream_rq_1xx++;
+    else if (status < 300) this.downstream_rq_2xx++;
+    else if (status < 400) this.downstream_rq_3xx++;
+    else if (status < 500) this.downstream_rq_4xx++;
+    else this.downstream_rq_5xx++;
   }
 }
 

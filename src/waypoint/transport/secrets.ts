@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { RevocationList } from "../../platform/revocations.ts";
+import { RevocationList, type Revocations } from "../../platform/revocations.ts";
 import { TlsClientContext } from "../../platform/tls_client_context.ts";
 import { TlsContext, type TlsContextOptions } from "../../platform/tls_context.ts";
 import type { SecretSpec, UpstreamTlsSpec } from "../spec/mod.ts";
@@ -31,6 +31,8 @@ interface Kept<Context> {
 export interface SecretsOptions {
   /** Of tunnels. */
   readonly policy?: TlsContextOptions["policy"];
+  /** Of the mesh's roots, held by whoever also looks after live tunnels; replaced before `apply`. Absent: those in the secret. */
+  readonly revocations?: Revocations;
   /** PEM of the operating system's roots; undefined where there are none. For tests. */
   readonly systemRoots?: () => string | undefined;
 }
@@ -124,15 +126,22 @@ export class Secrets {
   }
 
   #revocationsOf(name: string, crl: string | undefined): RevocationList | undefined {
+    const { revocations } = this.#options;
+    if (name === MESH_ROOTS && revocations !== undefined) return revocations.current;
     if (crl === undefined || crl === "") return undefined;
     const known = this.#revocations.get(name);
     if (known !== undefined) return known;
-    const lists = crl.match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----/g) ?? [];
+    const lists = splitLists(crl);
     if (lists.length === 0) throw new Error(`the revocation lists of ${name} hold no list in PEM`);
     const made = new RevocationList(lists);
     this.#revocations.set(name, made);
     return made;
   }
+}
+
+/** Of a secret's revocation lists, one a text. */
+export function splitLists(crl: string): readonly string[] {
+  return crl.match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----/g) ?? [];
 }
 
 function forget<Key>(kept: Map<Key, Kept<{ close(): void }>>, secret: string): void {

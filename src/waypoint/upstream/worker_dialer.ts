@@ -4,7 +4,7 @@
  */
 import type { ConnectFailure, ConnectOwner } from "../../hbone/connect_stream.ts";
 import { ConnectStream } from "../../hbone/connect_stream.ts";
-import type { HboneConnection, TunnelStream } from "../../hbone/connection.ts";
+import type { HandshakeFailure, HboneConnection, TunnelStream } from "../../hbone/connection.ts";
 import { type DialPlan, HbonePool } from "../../hbone/pool.ts";
 import { createHboneSettings, type HboneSettings } from "../../hbone/settings.ts";
 import { canonicalIp } from "../../mesh/ip.ts";
@@ -21,6 +21,7 @@ import type { Secrets } from "../transport/secrets.ts";
 import { SocketDial } from "../transport/socket_dial.ts";
 import { SocketStream } from "../transport/socket_stream.ts";
 import { TlsStream } from "../transport/tls_stream.ts";
+import { refuseEndpoint } from "../transport/tunnel_names.ts";
 import { TunnelByteStream } from "../transport/tunnel_stream.ts";
 import { describeConnectFailure } from "./connect_failure.ts";
 import type { Dialer, DialRequest, DialWaiter } from "./dialer.ts";
@@ -40,6 +41,8 @@ export interface DialerOptions {
   readonly connectTimeoutMs?: number;
   /** 15008, but for tests. */
   readonly hbonePort?: number;
+  /** A tunnel's far end did not prove who it is; once for each handshake. */
+  readonly refused?: (failure: HandshakeFailure) => void;
 }
 
 export interface WorkerDialer extends Dialer {
@@ -76,6 +79,7 @@ class Dials implements WorkerDialer {
       maxStreamsPerConnection: STREAMS_PER_TUNNEL,
       unusedReleaseMs: options.tunnelIdleMs ?? TUNNEL_IDLE_MS,
       connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      refused: options.refused,
     });
   }
 
@@ -89,9 +93,7 @@ class Dials implements WorkerDialer {
   admit(uris: readonly string[]): string | undefined {
     const matches = this.options.tunnelPeers();
     if (this.#peers?.matches !== matches) this.#peers = { matches, tests: matches.map(compileText) };
-    const { tests } = this.#peers;
-    if (tests.length === 0 || uris.some((uri) => tests.some((test) => test(uri)))) return undefined;
-    return `the endpoint's certificate is of ${uris.join(", ") || "nobody"}, which is not of this mesh`;
+    return refuseEndpoint(uris, this.#peers.tests);
   }
 
   judgeOf(tls: UpstreamTlsSpec): NameJudge {

@@ -5,7 +5,7 @@
  * Connections end early only where the change is one of how they are spoken.
  */
 import { type CompiledHttpChain, compileHttpChain } from "../engine/compiled_chain.ts";
-import type { NetworkFilter } from "../engine/request_context.ts";
+import type { HttpFilter, NetworkFilter } from "../engine/request_context.ts";
 import type { EngineServices } from "../engine/services.ts";
 import { createFilters, createNetworkFilters, type FilterDeps } from "../filters/factory.ts";
 import { Timer } from "../../net/reactor.ts";
@@ -36,13 +36,22 @@ export class Chain {
   readonly sessions = new Set<ChainSession>();
   /** Nobody is led here any more. */
   removed = false;
+  /** Also of connections that come now: what came in just before the drain, or through a tunnel that does not know of it yet. */
+  draining = false;
 
   constructor(readonly name: ChainName, public current: CompiledChain) {}
+}
+
+function drain(chain: Chain): void {
+  chain.draining = true;
+  for (const session of [...chain.sessions]) session.drain();
 }
 
 export interface ChainsOptions {
   readonly services: EngineServices;
   readonly filters: FilterDeps;
+  /** Runs before all others; undefined: there is nothing to run. */
+  readonly firstFilter?: (spec: HttpChainSpec) => HttpFilter | undefined;
   readonly timing: Timing;
   readonly drainMs: number;
   /** A chain cannot be compiled: it is refused, and this says why. */
@@ -52,6 +61,7 @@ export interface ChainsOptions {
 export class Chains {
   readonly #options: ChainsOptions;
   readonly #chains = new Map<ChainName, Chain>();
+  #draining = false;
 
   constructor(options: ChainsOptions) {
     this.#options = options;
@@ -67,7 +77,9 @@ export class Chains {
       const compiled = this.#compile(spec);
       const known = this.#chains.get(spec.name);
       if (known === undefined) {
-        this.#chains.set(spec.name, new Chain(spec.name, compiled));
+        const chain = new Chain(spec.name, compiled);
+        chain.draining = this.#draining;
+        this.#chains.set(spec.name, chain);
         continue;
       }
       known.current = compiled;
@@ -91,7 +103,8 @@ export class Chains {
   }
 
   drain(): void {
-    for (const chain of this.#chains.values()) for (const session of [...chain.sessions]) session.drain();
+    this.#draining = true;
+    for (const chain of this.#chains.values()) drain(chain);
   }
 
   #remove(name: ChainName): void {
@@ -99,7 +112,7 @@ export class Chains {
     if (chain === undefined) return;
     this.#chains.delete(name);
     chain.removed = true;
-    for (const session of [...chain.sessions]) session.drain();
+    drain(chain);
     if (chain.sessions.size === 0) return;
     const { timing, drainMs } = this.#options;
     timing.setTimer(
@@ -119,7 +132,11 @@ export class Chains {
         case "http":
           return {
             kind: "http",
-            http: compileHttpChain(spec, services, (chain) => createFilters(chain, filters)),
+            http: compileHttpChain(spec, services, (chain) => {
+              const first = this.#options.firstFilter?.(chain);
+              const others = createFilters(chain, filters);
+              return first === undefined ? others : [first, ...others];
+            }),
             codec: codecOf(spec),
           };
         case "tcp":

@@ -1,7 +1,7 @@
 /**
  * One CONNECT request: who asks, for what, and which chain serves it (waypoint.md appendices B and C).
  *
- * Nobody serves it: 404. The port, or the chain, holds something that is not supported: 503. What is no CONNECT: 400. Envoy answers 200 in most of these
+ * Nobody serves it: 404, after a moment in which the configuration may come (early.ts). The port, or the chain, holds something that is not supported: 503. What is no CONNECT: 400. Envoy answers 200 in most of these
  * cases and then cuts the stream, because it asks itself only afterwards; a status tells a person more, and a client no less.
  */
 import type { HboneConnection, TunnelStream } from "../../hbone/connection.ts";
@@ -15,6 +15,7 @@ import { sniff } from "../engine/sniffer.ts";
 import type { ChainChoice, SniffedProtocol, TerminateSpec } from "../spec/mod.ts";
 import type { ByteStream } from "../transport/byte_stream.ts";
 import type { Chain, Chains } from "./chains.ts";
+import type { EarlyComer, EarlyComers } from "./early.ts";
 import type { WorkerHooks } from "./hooks.ts";
 import { HttpSession, type HttpSessionContext } from "./http_session.ts";
 import type { Peers } from "./peers.ts";
@@ -23,6 +24,7 @@ import { TcpSession } from "./tcp_session.ts";
 
 export interface ConnectContext extends HttpSessionContext {
   readonly chains: Chains;
+  readonly early: EarlyComers;
   readonly peers: Peers;
   readonly hooks: WorkerHooks;
   readonly localPrincipal: string;
@@ -65,30 +67,84 @@ export function serveConnect(
   if (refusal !== undefined) return refuse(503, refusal);
   const authority = parseAuthority(authorityText);
   if (authority.kind === "invalid") return refuse(400, authority.message);
-  const choice = choose(context, authority, authorityText);
-  if (choice === undefined) {
-    return refuse(404, "no service of this waypoint is at that address and port", "NR");
-  }
-  let only: Chain | undefined;
-  if (choice.kind === "chain") {
-    only = context.chains.get(choice.chain);
-    // Its configuration is on its way.
-    if (only === undefined) return refuse(503, `the chain ${choice.chain} is not in force yet`);
-    if (only.current.kind === "refused" && !only.current.http) return refuse(503, only.current.reason);
+  const place = find(context, authority, authorityText);
+  if (place.kind === "nobody" && (place.forGood || context.early.isFull)) {
+    return refuse(place.status, place.reason, place.flags);
   }
   const info = describe(context, tunnel, authority, authorityText);
-  tunnel.connection.h2.respond(stream, [":status", "200"], false);
   const bytes = context.openStream(tunnel.connection, stream, ended);
-  tunnel.connection.touch();
-  if (only !== undefined) serve(context, only, bytes, info, undefined);
-  else if (choice.kind === "sniff") new Guess(context, bytes, info, choice);
+  const accept = (place: Exclude<Place, Nobody>) => {
+    tunnel.connection.h2.respond(stream, [":status", "200"], false);
+    tunnel.connection.touch();
+    if (place.kind === "chain") serve(context, place.chain, bytes, info, undefined);
+    else new Guess(context, bytes, info, place);
+  };
+  if (place.kind !== "nobody") return accept(place);
+  context.early.add(
+    new EarlyConnect(bytes, () => find(context, authority, authorityText), accept, ({ status, reason, flags }) => {
+      refuse(status, reason, flags);
+      bytes.reset();
+    }),
+  );
 }
 
-function choose(context: ConnectContext, authority: Authority, text: string): ChainChoice | undefined {
-  if (authority.kind === "invalid") return undefined;
+type Nobody = {
+  readonly kind: "nobody";
+  readonly status: number;
+  readonly reason: string;
+  readonly flags?: string;
+  /** A configuration that is on its way changes nothing. */
+  readonly forGood: boolean;
+};
+type Place = { readonly kind: "chain"; readonly chain: Chain } | Sniffed | Nobody;
+type Sniffed = Extract<ChainChoice, { readonly kind: "sniff" }>;
+
+function find(context: ConnectContext, authority: Exclude<Authority, { kind: "invalid" }>, text: string): Place {
   const ip = authority.kind === "address" ? authority.ip : "";
-  if (context.ownAddresses.has(ip)) return undefined;
-  return context.selection()?.find(text, ip, authority.port);
+  const own = context.ownAddresses.has(ip);
+  const choice = own ? undefined : context.selection()?.find(text, ip, authority.port);
+  if (choice === undefined) {
+    const reason = "no service of this waypoint is at that address and port";
+    return { kind: "nobody", status: 404, reason, flags: "NR", forGood: own };
+  }
+  if (choice.kind === "sniff") return choice;
+  const chain = context.chains.get(choice.chain);
+  if (chain === undefined) {
+    const reason = `the chain ${choice.chain} is not in force yet`;
+    return { kind: "nobody", status: 503, reason, forGood: false };
+  }
+  const { current } = chain;
+  if (current.kind === "refused" && !current.http) {
+    return { kind: "nobody", status: 503, reason: current.reason, forGood: true };
+  }
+  return { kind: "chain", chain };
+}
+
+/** One that waits to be served, and has not been answered. */
+class EarlyConnect implements EarlyComer {
+  constructor(
+    readonly bytes: ByteStream,
+    readonly find: () => Place,
+    readonly accept: (place: Exclude<Place, Nobody>) => void,
+    readonly refuse: (nobody: Nobody) => void,
+  ) {}
+
+  attempt(): boolean {
+    // Its client did not want to wait.
+    if (this.bytes.closed) return true;
+    const place = this.find();
+    if (place.kind === "nobody" && !place.forGood) return false;
+    if (place.kind === "nobody") this.refuse(place);
+    else this.accept(place);
+    return true;
+  }
+
+  giveUp(): void {
+    if (this.bytes.closed) return;
+    const place = this.find();
+    if (place.kind === "nobody") this.refuse(place);
+    else this.accept(place);
+  }
 }
 
 function describe(
@@ -115,13 +171,13 @@ class Guess implements FirstBytesOwner<SniffedProtocol> {
   readonly #context: ConnectContext;
   readonly #stream: ByteStream;
   readonly #info: ConnectionInfo;
-  readonly #choice: Extract<ChainChoice, { readonly kind: "sniff" }>;
+  readonly #choice: Sniffed;
 
   constructor(
     context: ConnectContext,
     stream: ByteStream,
     info: ConnectionInfo,
-    choice: Extract<ChainChoice, { readonly kind: "sniff" }>,
+    choice: Sniffed,
   ) {
     this.#context = context;
     this.#stream = stream;

@@ -3,23 +3,26 @@
  * Messages are handled whole and in order, between events of its sockets: a connection never sees half of a change.
  */
 import { randomUUID } from "node:crypto";
-import process from "node:process";
+import { RevocationSweep, type SweptTunnel, WorkerRevocations } from "../../hbone/revocation_sweep.ts";
 import { createIoContext, type IoContext } from "../../net/io_context.ts";
-import { Reactor, Timer } from "../../net/reactor.ts";
+import { type Deferred, Reactor, Timer } from "../../net/reactor.ts";
 import { ownerNumber } from "../../platform/ownership.ts";
 import { releaseMemory, releaseStartupCode } from "../../platform/process.ts";
 import { peerAddress } from "../../platform/socket.ts";
 import type { ThreadPort } from "../../platform/thread.ts";
 import type { Log } from "../../telemetry/log.ts";
-import { Selection } from "../engine/selection.ts";
+import { type Selection, SelectionParts } from "../engine/selection.ts";
 import type { EngineServices } from "../engine/services.ts";
 import { TokenQuestions } from "../filters/jwt_questions.ts";
 import type { ConfigUpdate, SelectionSpec, TextMatch } from "../spec/mod.ts";
+import { MESH_ROOTS, splitLists } from "../transport/secrets.ts";
 import { TunnelByteStream } from "../transport/tunnel_stream.ts";
 import { Chains } from "./chains.ts";
+import { CollectorCalls } from "./collector_calls.ts";
 import { type ConnectContext, serveConnect } from "./connect.ts";
+import { EarlyComers } from "./early.ts";
 import { Entrance } from "./entrance.ts";
-import type { WorkerHooks } from "./hooks.ts";
+import type { WorkerHooks, WorkerInstruments } from "./hooks.ts";
 import { LimitBoards } from "./limit_places.ts";
 import type { FromWorker, ToWorker, WorkerStart } from "./messages.ts";
 import { Peers } from "./peers.ts";
@@ -38,7 +41,7 @@ export interface DataPlaneOptions {
   readonly start: WorkerStart;
   readonly log: Log;
   /** Telemetry, made for this worker's reactor. */
-  readonly hooks: (io: IoContext, upstreams: Upstreams) => WorkerHooks;
+  readonly instruments: (io: IoContext, upstreams: Upstreams, peers: Peers) => WorkerInstruments;
   readonly flushLog: () => void;
 }
 
@@ -51,11 +54,15 @@ export class DataPlane {
   readonly #upstreams: Upstreams;
   readonly #tokens: TokenQuestions;
   readonly #hooks: WorkerHooks;
+  readonly #calls: CollectorCalls;
   readonly #chains: Chains;
   readonly #peers = new Peers();
+  readonly #revocations = new WorkerRevocations();
+  #crl = "";
   readonly #context: ConnectContext;
   readonly #housekeeping: Timer;
   #selection: Selection | undefined;
+  readonly #selectionParts = new SelectionParts();
   #draining = false;
   #started = false;
   #turnsSeen = 0;
@@ -77,14 +84,24 @@ export class DataPlane {
       tunnelPeers: () => this.#entrance.spec?.peerNames ?? NOBODY,
       boards: (cluster) => this.#boards.of(cluster),
       resolve: (question) => this.#post({ type: "resolve", question }),
+      revocations: this.#revocations,
+      tunnelRefused: ({ stage }) => {
+        if (stage === "revoked") this.#post({ type: "revocation", event: "rejected", reporter: "source" });
+      },
     });
     this.#tokens = new TokenQuestions(
       (question) => this.#post({ type: "judge", question }),
       (work) => this.reactor.defer({ deferred: false, flush: work }),
       () => this.reactor.nowMs,
     );
-    this.#hooks = options.hooks(this.#io, this.#upstreams);
-    const services = this.#services();
+    this.#calls = new CollectorCalls(
+      this.#upstreams,
+      this.reactor,
+      (id, outcome) => this.#post({ type: "called", id, outcome }),
+    );
+    const instruments = options.instruments(this.#io, this.#upstreams, this.#peers);
+    this.#hooks = instruments.hooks;
+    const services = this.#services(instruments);
     this.#chains = new Chains({
       services,
       timing: this.reactor,
@@ -94,15 +111,17 @@ export class DataPlane {
         clusters: this.#upstreams,
         wallMs: Date.now,
         random: Math.random,
-        rbacCounters: NO_COUNTERS,
+        rbacCounters: instruments.rbac,
         tokens: (spec) => this.#tokens.verifier(spec),
       },
+      firstFilter: (spec) => instruments.filter(spec),
       refused: (chain, error) => log.log("error", TARGET, "a chain cannot be served; it is refused", { chain, error }),
     });
     this.#context = {
       services,
       pool: this.#io.pool,
       chains: this.#chains,
+      early: new EarlyComers(this.reactor),
       peers: this.#peers,
       hooks: this.#hooks,
       localPrincipal: start.settings.identity,
@@ -111,18 +130,19 @@ export class DataPlane {
       terminate: () => this.#entrance.spec,
       openStream: (connection, stream, ended) =>
         new TunnelByteStream(this.reactor, this.#io.pool, connection, stream, ended),
-      refused: (info, chain, fault) =>
-        log.log("info", TARGET, "a message that is no HTTP request was refused", {
-          chain: chain.name,
-          "src.addr": info.source.ip,
-          status: fault.status,
-          error: fault.detail,
-        }),
+      refused: (connection, { current }, { status, detail: reason }) => {
+        if (current.kind !== "http") return;
+        const chain = current.http.spec;
+        this.#hooks.messageRefused({ connection, chain, status, reason, startedAtWallMs: Date.now() });
+      },
     };
     this.#entrance = new Entrance({
       io: this.#io,
       log,
       tls: start.settings.tls,
+      revocations: this.#revocations,
+      maxConnections: start.settings.maxConnections ?? Infinity,
+      revoked: () => this.#post({ type: "revocation", event: "rejected", reporter: "destination" }),
       index: start.index,
       load,
       request: (tunnel, stream, fields, ended) => {
@@ -135,23 +155,22 @@ export class DataPlane {
     this.reactor.setTimer(this.#housekeeping, HOUSEKEEPING_MS);
   }
 
-  /** Serves until the process ends. An exception that escapes is a bug; the main thread replaces this worker. */
+  /** Serves until the process ends, or the reactor is stopped for a while. An exception that escapes is a bug; the main thread replaces this worker. */
   run(): void {
     if (!this.#started) this.#post({ type: "started", wakeFd: this.reactor.wakeFd });
     this.#started = true;
     this.reactor.run();
   }
 
-  #services(): EngineServices {
-    const { start } = this.#options;
+  #services({ formats, hooks }: WorkerInstruments): EngineServices {
     return {
       timing: this.reactor,
       clusters: this.#upstreams,
-      formats: { hostname: start.settings.hostname, env: (name) => process.env[name], cel: () => undefined },
+      formats,
       random: Math.random,
       uuid: randomUUID,
       wallMs: Date.now,
-      finished: (context) => this.#hooks.requestFinished(context),
+      finished: hooks.requestFinished,
     };
   }
 
@@ -179,6 +198,8 @@ export class DataPlane {
         return this.#upstreams.resolved(message.id, message.answer);
       case "judged":
         return this.#tokens.received(message.id, message.verdict);
+      case "call":
+        return this.#calls.start(message.id, message.call);
       case "adopt": {
         const peer = peerAddress(message.fd);
         if (peer === undefined) this.reactor.close(message.fd);
@@ -199,8 +220,10 @@ export class DataPlane {
   // ---- configuration
 
   #configure(update: ConfigUpdate): void {
+    const revoked = this.#takeRevocations(update);
     if (update.secrets !== undefined) this.#entrance.applySecrets(update.secrets);
     this.#upstreams.apply(update);
+    if (revoked) this.#sweep();
     if (update.workloads !== undefined || update.removedWorkloads !== undefined) {
       this.#peers.apply(update.workloads ?? [], update.removedWorkloads ?? []);
     }
@@ -209,15 +232,49 @@ export class DataPlane {
     if (chains.length > 0 || removedChains.length > 0 || terminate !== undefined) {
       this.#hooks.configured(chains, removedChains, terminate);
     }
-    if (update.selection !== undefined) this.#applySelection(update.selection);
+    if (update.selectionPart !== undefined) this.#selectionParts.take(update.selectionPart);
+    if (update.selection !== undefined) this.#applySelection(update.selection, update.selectionAt ?? 0);
     if (terminate !== undefined) this.#entrance.configure(terminate);
+    this.#context.early.retry();
     this.#busySinceTidy = true;
   }
 
+  /** The lists that come with the mesh's roots; true when they are others than before. */
+  #takeRevocations({ secrets }: ConfigUpdate): boolean {
+    const roots = secrets?.[MESH_ROOTS];
+    if (roots?.kind !== "trust" || (roots.crl ?? "") === this.#crl) return false;
+    this.#crl = roots.crl ?? "";
+    this.#revocations.replace(splitLists(this.#crl));
+    return true;
+  }
+
+  /** Ends the tunnels of peers that are revoked by now, a slice a turn. */
+  #sweep(): void {
+    if (this.#revocations.current === undefined) return;
+    const { log } = this.#options;
+    const outbound = this.#upstreams.dialer.tunnels.connections().map((connection): SweptTunnel => ({
+      connection,
+      reporter: "source",
+      ended: (error) =>
+        log.log("warn", TARGET, "a tunnel to an endpoint was ended: its certificate is revoked", { error }),
+    }));
+    const tell = (event: "rejected" | "untracked") => (reporter: "source" | "destination") =>
+      this.#post({ type: "revocation", event, reporter });
+    const defer = (work: Deferred) => this.reactor.defer(work);
+    defer(
+      new RevocationSweep([...this.#entrance.swept(), ...outbound], {
+        revocations: this.#revocations,
+        metrics: { rejected: tell("rejected"), untracked: tell("untracked") },
+        defer,
+      }),
+    );
+  }
+
   /** One that cannot be used must not end the worker, and every other after it: nobody is led anywhere then. */
-  #applySelection(spec: SelectionSpec): void {
+  #applySelection(spec: SelectionSpec, at: number): void {
     try {
-      this.#selection = new Selection(spec);
+      const made = this.#selectionParts.finish(spec, at);
+      if (made !== undefined) this.#selection = made;
     } catch (error) {
       this.#selection = undefined;
       this.#options.log.log("error", TARGET, "which chain serves what cannot be told: every request is answered 404", {
@@ -269,5 +326,3 @@ export class DataPlane {
     this.reactor.setTimer(this.#housekeeping, HOUSEKEEPING_MS);
   }
 }
-
-const NO_COUNTERS = { allowed: () => {}, denied: () => {}, shadowAllowed: () => {}, shadowDenied: () => {} };

@@ -2,8 +2,10 @@
  * Port 15008 in this worker: who listens there, with which certificate, under which configuration. Nothing is accepted before all three are here; each
  * may be replaced while tunnels live, which keep what they began with.
  */
+import type { SweptTunnel } from "../../hbone/revocation_sweep.ts";
 import type { IoContext } from "../../net/io_context.ts";
 import { Listener } from "../../net/listener.ts";
+import type { Revocations } from "../../platform/revocations.ts";
 import type { SocketAddress } from "../../platform/sockaddr.ts";
 import { localAddress } from "../../platform/socket.ts";
 import { TlsContext } from "../../platform/tls_context.ts";
@@ -17,10 +19,15 @@ export interface EntranceOptions {
   readonly io: IoContext;
   readonly log: Logger;
   readonly tls: TlsPolicy;
+  /** In force for the next handshake: replaced before the secrets that they come with are applied. */
+  readonly revocations: Revocations;
   /** This worker's number, and every worker's tunnels. */
   readonly index: number;
   readonly load: Int32Array<SharedArrayBuffer>;
   readonly request: TerminatorOptions["request"];
+  readonly revoked: () => void;
+  /** Tunnels that all workers together take. */
+  readonly maxConnections: number;
   /** Gives an accepted connection to another worker, which owns it from then on. */
   readonly pass: (worker: number, fd: number) => void;
 }
@@ -28,6 +35,8 @@ export interface EntranceOptions {
 /** A worker may have this many tunnels more than its share, and a quarter on top, before it passes new ones on. */
 const BALANCE_SLACK = 1;
 const TARGET = "waypoint";
+/** One line in so long about connections that are turned away. */
+const FULL_LOG_MS = 1_000;
 
 export class Entrance {
   readonly #options: EntranceOptions;
@@ -39,6 +48,7 @@ export class Entrance {
   #fd = -1;
   #listener: Listener | undefined;
   #draining = false;
+  #turnedAwayMs = -Infinity;
 
   constructor(options: EntranceOptions) {
     this.#options = options;
@@ -93,12 +103,12 @@ export class Entrance {
     if (roots) this.#secrets.roots = roots;
     const { certificate: own, roots: trusted } = this.#secrets;
     if (own?.kind !== "certificate" || trusted?.kind !== "trust") return;
-    const { log, tls: policy } = this.#options;
+    const { log, tls: policy, revocations } = this.#options;
     try {
       const context = new TlsContext(
         "server",
         { privateKey: own.key, chain: [own.chain], roots: [trusted.roots] },
-        { policy },
+        { policy, revocations: revocations.current },
       );
       this.#tls?.close();
       this.#tls = context;
@@ -108,6 +118,11 @@ export class Entrance {
       });
     }
     this.#begin();
+  }
+
+  /** Every tunnel, for a look at its client's certificate. */
+  swept(): SweptTunnel[] {
+    return this.#all().flatMap((terminator) => terminator.swept());
   }
 
   /** A connection that was accepted here, or by another worker. */
@@ -137,11 +152,12 @@ export class Entrance {
   }
 
   #create(spec: TerminateSpec): Terminator {
-    const { io, log, index, load, request } = this.#options;
+    const { io, log, index, load, request, revoked } = this.#options;
     return new Terminator(spec, {
       io,
       log,
       request,
+      revoked,
       changed: (change) => void Atomics.add(load, index, change),
     });
   }
@@ -156,9 +172,31 @@ export class Entrance {
     const { io, log } = this.#options;
     this.#listener = new Listener(io.reactor, this.#fd, {
       accepted: (fd, peer) => {
+        if (this.#isFull()) return this.#turnAway(fd, peer);
         if (!this.#passOn(fd)) this.accept(fd, peer);
       },
       acceptFailed: (code) => log.log("error", TARGET, "cannot accept connections", { error: `errno ${code}` }),
+    });
+  }
+
+  #isFull(): boolean {
+    const { load, maxConnections } = this.#options;
+    if (maxConnections === Infinity) return false;
+    this.observe();
+    let total = 0;
+    for (let i = 0; i < load.length; i++) total += Atomics.load(load, i);
+    return total >= maxConnections;
+  }
+
+  /** As Envoy's overload manager: without a word to the client. */
+  #turnAway(fd: number, peer: SocketAddress): void {
+    const { io, log, maxConnections } = this.#options;
+    io.reactor.close(fd);
+    if (io.reactor.nowMs - this.#turnedAwayMs < FULL_LOG_MS) return;
+    this.#turnedAwayMs = io.reactor.nowMs;
+    log.log("warn", TARGET, "a tunnel was turned away: there are as many as GLOBAL_DOWNSTREAM_MAX_CONNECTIONS allows", {
+      "src.addr": peer.ip,
+      limit: maxConnections,
     });
   }
 

@@ -62,6 +62,7 @@ export class HttpSession implements ChainSession, HttpServerOwner, FirstBytesOwn
     this.#info = info;
     this.#context = context;
     this.#codec = codecOf(chain);
+    this.#draining = chain.draining;
     chain.sessions.add(this);
     const { maxConnectionMs } = this.#options;
     if (maxConnectionMs > 0) context.services.timing.setTimer(this.#timer, maxConnectionMs);

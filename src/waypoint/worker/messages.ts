@@ -6,7 +6,9 @@ import type { TlsPolicy } from "../../platform/tls_policy.ts";
 import type { ConfigUpdate } from "../spec/mod.ts";
 import type { TokenQuestion } from "../filters/jwt_questions.ts";
 import type { TokenVerdict } from "../filters/jwt_verdict.ts";
+import type { TelemetryMessage } from "../telemetry/messages.ts";
 import type { DnsAnswer, DnsQuestion } from "../upstream/resolver.ts";
+import type { CollectorCall, CollectorOutcome } from "./collector_calls.ts";
 import type { LimitPlaces } from "./limit_places.ts";
 
 /** What a worker is started with. Shared memory travels bare: Deno walks a typed array over it element by element. */
@@ -35,9 +37,15 @@ export interface WorkerSettings {
   readonly logFormat: "plain" | "json";
   /** Connections of a removed chain are cut after this. */
   readonly drainMs: number;
+  /** As xDS and spans name this proxy. */
+  readonly nodeId: string;
   /** Facts of the node that telemetry tells: NAME, NAMESPACE, WORKLOAD_NAME, … */
   readonly node: Readonly<Record<string, string>>;
   readonly serviceCluster: string;
+  /** Tunnels that all workers together take; absent: any number. */
+  readonly maxConnections?: number | undefined;
+  /** Where endpoints take tunnels: 15008, but in tests. */
+  readonly endpointPort?: number;
 }
 
 export type ToWorker =
@@ -50,6 +58,8 @@ export type ToWorker =
   | { readonly type: "resolved"; readonly id: number; readonly answer: DnsAnswer }
   /** Who signed a token. */
   | { readonly type: "judged"; readonly id: number; readonly verdict: TokenVerdict }
+  /** Telemetry on its way to a collector, through this worker's clusters. */
+  | { readonly type: "call"; readonly id: number; readonly call: CollectorCall }
   /** A connection that another worker accepted. */
   | { readonly type: "adopt"; readonly fd: number }
   | { readonly type: "log"; readonly directives: string }
@@ -67,6 +77,15 @@ export type FromWorker =
   | { readonly type: "resolve"; readonly question: DnsQuestion }
   /** A token whose signature is to be checked. */
   | { readonly type: "judge"; readonly question: TokenQuestion }
+  /** A peer's certificate is revoked, or its chain is not known any more. `source`: a tunnel that this end opened. */
+  | {
+    readonly type: "revocation";
+    readonly event: "rejected" | "untracked";
+    readonly reporter: "source" | "destination";
+  }
+  /** Metrics, spans and records of logs. */
+  | { readonly type: "telemetry"; readonly message: TelemetryMessage }
+  | { readonly type: "called"; readonly id: number; readonly outcome: CollectorOutcome }
   /** A connection for another worker. */
   | { readonly type: "pass"; readonly worker: number; readonly fd: number }
   | { readonly type: "report"; readonly id: number; readonly report: WorkerReport }

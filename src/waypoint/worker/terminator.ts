@@ -5,6 +5,7 @@
 import type { SocketAddress } from "../../platform/sockaddr.ts";
 import type { TlsContext } from "../../platform/tls_context.ts";
 import type { HandshakeFailure, TunnelStream } from "../../hbone/connection.ts";
+import type { SweptTunnel } from "../../hbone/revocation_sweep.ts";
 import { HboneServer, type HboneServerOwner, type ServerTunnel } from "../../hbone/server.ts";
 import { createHboneSettings, type HboneSettings } from "../../hbone/settings.ts";
 import type { IoContext } from "../../net/io_context.ts";
@@ -12,6 +13,7 @@ import type { Fields } from "../../protocol/http2/mod.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { compileText, type TextPredicate } from "../match/text.ts";
 import type { TerminateSpec } from "../spec/mod.ts";
+import { admitClient } from "../transport/tunnel_names.ts";
 
 export interface TerminatorOptions {
   readonly io: IoContext;
@@ -19,11 +21,11 @@ export interface TerminatorOptions {
   readonly request: (tunnel: ServerTunnel, stream: TunnelStream, fields: Fields, ended: boolean) => void;
   /** A tunnel began, or ended. */
   readonly changed: (change: 1 | -1) => void;
+  /** A client was refused because its certificate is revoked. */
+  readonly revoked?: () => void;
 }
 
 const TARGET = "hbone";
-/** A certificate may hold thousands of names; the log shows the first. */
-const NAMES_SHOWN = 3;
 
 /** One configuration of the port: replaced as a whole, and drained, when that changes. */
 export class Terminator implements HboneServerOwner {
@@ -46,20 +48,8 @@ export class Terminator implements HboneServerOwner {
     this.#count();
   }
 
-  /**
-   * The client is who its one URI name says. A certificate with several could be judged by one name and act under another; an X.509 SVID has exactly
-   * one, and istiod issues no others.
-   */
   admit(uris: readonly string[]): { readonly identity: string } | { readonly refusal: string } {
-    const shown = uris.slice(0, NAMES_SHOWN).join(",") || "no name";
-    if (uris.length !== 1 || uris[0] === "") {
-      return { refusal: `the client's certificate must have exactly one URI name, and has ${uris.length}: ${shown}` };
-    }
-    const [name] = uris;
-    if (this.#names.length > 0 && !this.#names.some((matches) => matches(name))) {
-      return { refusal: `the client is of none of the trust domains that are let in: ${shown}` };
-    }
-    return { identity: name };
+    return admitClient(uris, this.#names);
   }
 
   request(tunnel: ServerTunnel, stream: TunnelStream, fields: Fields, endStream: boolean): void {
@@ -76,6 +66,8 @@ export class Terminator implements HboneServerOwner {
 
   handshakeFailed(peer: SocketAddress, failure: HandshakeFailure): void {
     this.#count();
+    // One whose certificate was revoked later is told of by the sweep.
+    if (failure.stage === "revoked") this.#options.revoked?.();
     this.#options.log.log("warn", TARGET, "a client was refused", {
       "src.addr": peer.ip,
       stage: failure.stage,
@@ -85,6 +77,20 @@ export class Terminator implements HboneServerOwner {
 
   get tunnels(): number {
     return this.#server.tunnels.size;
+  }
+
+  /** Those that shake hands included. */
+  swept(): SweptTunnel[] {
+    return [...this.#server.tunnels].map(({ connection, peer, identity }) => ({
+      connection,
+      reporter: "destination",
+      ended: (reason) =>
+        this.#options.log.log("warn", TARGET, "a tunnel was ended: its client's certificate is revoked", {
+          "src.addr": peer.ip,
+          "src.identity": identity,
+          error: reason,
+        }),
+    }));
   }
 
   /** GOAWAY to all, also to those that come from now on. */

@@ -1,6 +1,8 @@
 /** The upstream side of a worker: its clusters, and what they reach endpoints by. */
+import type { HandshakeFailure } from "../../hbone/connection.ts";
 import type { IoContext } from "../../net/io_context.ts";
 import { SocketFactory } from "../../net/socket_factory.ts";
+import type { Revocations } from "../../platform/revocations.ts";
 import type { ClusterName, ConfigUpdate, TextMatch } from "../spec/mod.ts";
 import { Secrets } from "../transport/secrets.ts";
 import { type ClusterSet, createClusters } from "../upstream/clusters.ts";
@@ -12,12 +14,15 @@ import type { WorkerSettings } from "./messages.ts";
 
 export interface UpstreamsOptions {
   readonly io: IoContext;
-  readonly settings: Pick<WorkerSettings, "tls">;
+  readonly settings: Pick<WorkerSettings, "tls" | "endpointPort">;
   /** A cluster's counts in each worker, this one's first. */
   readonly boards: (cluster: ClusterName) => readonly LimitBoard[];
   readonly resolve: (question: DnsQuestion) => void;
   /** Who the far end of a tunnel may be. */
   readonly tunnelPeers: () => readonly TextMatch[];
+  readonly revocations?: Revocations;
+  /** The far end of a tunnel did not prove who it is. */
+  readonly tunnelRefused?: (failure: HandshakeFailure) => void;
 }
 
 export interface Upstreams extends Clusters {
@@ -29,13 +34,16 @@ export interface Upstreams extends Clusters {
   close(reason: string): void;
 }
 
-export function createUpstreams({ io, settings, boards, resolve, tunnelPeers }: UpstreamsOptions): Upstreams {
-  const secrets = new Secrets({ policy: settings.tls });
+export function createUpstreams(options: UpstreamsOptions): Upstreams {
+  const { io, settings, boards, resolve, tunnelPeers, revocations } = options;
+  const secrets = new Secrets({ policy: settings.tls, revocations });
   const sockets = new SocketFactory(-1, undefined, { keepalive: undefined, userTimeoutMs: undefined });
   const dialer = createDialer({
     io,
     secrets,
     tunnelPeers,
+    refused: options.tunnelRefused,
+    hbonePort: settings.endpointPort,
     createSocket: (family) => sockets.createClient(family),
   });
   const resolver = new RemoteResolver(resolve, (work) => io.reactor.defer({ deferred: false, flush: work }));

@@ -8,6 +8,7 @@ import { parse } from "yaml";
 import type { IstiodBinaries } from "../../../scripts/support/istiod_binaries.ts";
 import { tool } from "../../../src/local/run_tool.ts";
 import type { Sandbox } from "../../e2e/support/sandbox.ts";
+import { eventually } from "../../e2e/support/wait.ts";
 import { MeshCa } from "./mesh_ca.ts";
 import { KubeApi } from "./kube_api.ts";
 import { ClusterPki } from "./pki.ts";
@@ -50,8 +51,8 @@ export class ControlPlane {
   }
 
   /**
-   * The sandbox must have the node "control" with this address. `istiodEnv` is added to istiod's environment. Resolves when istiod
-   * serves.
+   * The sandbox must have the node "control" with this address. `istiodEnv` is added to istiod's environment, `meshConfig` to its mesh
+   * configuration. Resolves when istiod serves.
    */
   static async start(
     sandbox: Sandbox,
@@ -59,6 +60,7 @@ export class ControlPlane {
     directory: string,
     ip: string,
     istiodEnv: Readonly<Record<string, string>> = {},
+    meshConfig: Readonly<Record<string, unknown>> = {},
   ): Promise<ControlPlane> {
     for (const name of ["pki", "log", "istiod"]) mkdirSync(join(directory, name), { recursive: true });
     const pki = await ClusterPki.create(join(directory, "pki"));
@@ -66,7 +68,7 @@ export class ControlPlane {
     plane.ca = await MeshCa.create();
     plane.#istiodEnv = istiodEnv;
     await plane.#startApi();
-    await plane.#prepareCluster();
+    await plane.#prepareCluster(meshConfig);
     await plane.startIstiod();
     return plane;
   }
@@ -194,11 +196,13 @@ export class ControlPlane {
   }
 
   /** Custom resources, namespace, mesh configuration and the chart's template for waypoints: istiod reads them at its start. */
-  async #prepareCluster(): Promise<void> {
+  async #prepareCluster(meshConfig: Readonly<Record<string, unknown>>): Promise<void> {
     const { files } = this.#binaries;
     const crds = readdirSync(files).filter((name) => name.startsWith("crd-"));
     await this.kubectl("apply", "--server-side", ...crds.flatMap((name) => ["-f", join(files, name)]));
-    await this.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s");
+    // One that has no status at all yet is an error to it.
+    const established = ["--for=condition=Established", "crd", "--all", "--timeout=60s"];
+    await eventually(() => this.kubectl("wait", ...established), START_TIMEOUT_MS);
     await this.api.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: SYSTEM_NAMESPACE } });
     await this.api.apply({
       apiVersion: "v1",
@@ -210,7 +214,7 @@ export class ControlPlane {
     mkdirSync(inject, { recursive: true });
     writeFileSync(join(inject, "config"), JSON.stringify(injectionConfig(files)));
     writeFileSync(join(inject, "values"), JSON.stringify(chartValues(files)));
-    writeFileSync(join(this.directory, "istiod/mesh.yaml"), JSON.stringify(MESH_CONFIG));
+    writeFileSync(join(this.directory, "istiod/mesh.yaml"), JSON.stringify({ ...MESH_CONFIG, ...meshConfig }));
   }
 
   async #answers(url: string): Promise<boolean> {

@@ -48,6 +48,12 @@ export interface PodWish extends Omit<PodFacts, "node" | "addresses" | "serviceA
   readonly unredirected?: boolean;
 }
 
+/** What a lab's istiod is told besides the defaults. */
+export interface PlaneSettings {
+  readonly istiodEnv?: Readonly<Record<string, string>>;
+  readonly meshConfig?: Readonly<Record<string, unknown>>;
+}
+
 export class IstiodLab {
   readonly lab = new Lab();
   readonly addresses = new Addresses();
@@ -59,7 +65,7 @@ export class IstiodLab {
 
   private constructor(readonly directory: string, readonly sandbox: Sandbox, readonly binaries: IstiodBinaries) {}
 
-  static async start(): Promise<IstiodLab> {
+  static async start({ istiodEnv, meshConfig }: PlaneSettings = {}): Promise<IstiodLab> {
     const binaries = await findBinaries();
     if (binaries === undefined) throw new Error("the control plane is not built: run `deno task istiod:build` first");
     const directory = await mkdtemp(join(tmpdir(), "ambit-istiod-"));
@@ -72,7 +78,8 @@ export class IstiodLab {
         lab.sandbox.command(["mount", "--bind", join(directory, "etc-hosts"), "/etc/hosts"], { node: "control" }),
       );
       await lab.addHostName(CONTROL_ADDRESSES[0], ISTIOD_NAME);
-      lab.plane = await ControlPlane.start(lab.sandbox, binaries, directory, CONTROL_ADDRESSES[0]);
+      const ip = CONTROL_ADDRESSES[0];
+      lab.plane = await ControlPlane.start(lab.sandbox, binaries, directory, ip, istiodEnv, meshConfig);
     } catch (error) {
       await lab.close();
       throw error;

@@ -49,6 +49,10 @@ export interface PodFacts {
   readonly hostNetwork?: boolean;
   /** Named ports of its container. */
   readonly ports?: Readonly<Record<string, number>>;
+  /** Instead of the one made here, as a Deployment's template has it. */
+  readonly spec?: Readonly<Record<string, unknown>>;
+  /** Default: it is, from the beginning. */
+  readonly ready?: boolean;
 }
 
 export function podObject(pod: PodFacts): KubeObject {
@@ -68,8 +72,9 @@ export function podObject(pod: PodFacts): KubeObject {
       automountServiceAccountToken: false,
       ...(pod.hostNetwork ? { hostNetwork: true } : {}),
       containers: [{ name: "app", image: "none", ...(ports.length > 0 ? { ports } : {}) }],
+      ...pod.spec,
     },
-    status: podStatus(pod.addresses, true),
+    status: podStatus(pod.addresses, pod.ready !== false),
   };
 }
 

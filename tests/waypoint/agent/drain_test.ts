@@ -47,6 +47,16 @@ test("drain: with EXIT_ON_ZERO_ACTIVE_CONNECTIONS it ends with the last connecti
   assert.equal(seen.end, "no connections");
 });
 
+test("drain: after POST /drain the request to stop does not wait again", async () => {
+  const { time, seen, drain, run } = begin({});
+  drain.announceOnly();
+  assert.equal(seen.announced, 1);
+  run();
+  await time.advance(0);
+  assert.equal(seen.end, "drained before");
+  assert.equal(seen.announced, 1);
+});
+
 test("drain: announced before it runs, it is announced once", () => {
   const { seen, drain, run } = begin({});
   drain.announce();

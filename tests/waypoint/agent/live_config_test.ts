@@ -1,7 +1,7 @@
 /** What waits for what, before it comes into force. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Change, LiveConfig, WAIT_MS } from "../../../src/waypoint/agent/live_config.ts";
+import { type Change, DEPARTED_MS, LiveConfig, WAIT_MS } from "../../../src/waypoint/agent/live_config.ts";
 import type {
   ChainName,
   ClusterName,
@@ -102,6 +102,44 @@ test("live config: a removed cluster stays until the routes to it are gone", () 
   assert.equal(live.admit({ removedClusters: ["a" as ClusterName] }), undefined);
   assert.deepEqual(names(live.admit({ chains: [chain("x", "b")] })), { chains: ["x"], removedClusters: ["a"] });
   assert.equal(time.pending, 0);
+});
+
+test("live config: a removed cluster keeps its endpoints, and both outlive the chain until its connections know", async () => {
+  const { live, time, released } = create();
+  live.admit({ clusters: [cluster("a")], endpoints: [endpoints("a")], chains: [chain("x", "a")] });
+  assert.equal(live.admit({ removedClusters: ["a" as ClusterName], removedEndpoints: ["a"] }), undefined);
+  assert.deepEqual(names(live.admit({ removedChains: ["x" as ChainName] })), { removedChains: ["x"] });
+  assert.deepEqual(names(live.snapshot()), { chains: [], clusters: ["a"], endpoints: ["a"] });
+  await time.advance(DEPARTED_MS - 1);
+  assert.deepEqual(released, []);
+  await time.advance(1);
+  assert.deepEqual(released.map(names), [{ removedClusters: ["a"], removedEndpoints: ["a"] }]);
+  assert.deepEqual(names(live.snapshot()), { chains: [], clusters: [], endpoints: [] });
+  assert.equal(time.pending, 0);
+});
+
+test("live config: a cluster that comes back before it is gone has its endpoints still", async () => {
+  const { live, time, released } = create();
+  live.admit({ clusters: [cluster("a")], endpoints: [endpoints("a")], chains: [chain("x", "a")] });
+  live.admit({ removedClusters: ["a" as ClusterName], removedEndpoints: ["a"] });
+  live.admit({ removedChains: ["x" as ChainName] });
+  assert.deepEqual(names(live.admit({ clusters: [cluster("a")], chains: [chain("x", "a")] })), {
+    chains: ["x"],
+    clusters: ["a"],
+    endpoints: ["a"],
+  });
+  await time.advance(2 * DEPARTED_MS);
+  assert.deepEqual(released, []);
+  assert.deepEqual(live.missingEndpoints, []);
+});
+
+test("live config: endpoints of a cluster that nothing names go with it at once", () => {
+  const { live } = create();
+  live.admit({ clusters: [cluster("a")], endpoints: [endpoints("a")] });
+  assert.deepEqual(names(live.admit({ removedClusters: ["a" as ClusterName], removedEndpoints: ["a"] })), {
+    removedClusters: ["a"],
+    removedEndpoints: ["a"],
+  });
 });
 
 test("live config: a cluster waits for the secrets of its transport", () => {

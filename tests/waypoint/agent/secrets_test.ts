@@ -63,3 +63,23 @@ test("secrets: a file that is gone leaves what it was; one that comes late is ta
   await time.advance(10_000);
   assert.deepEqual(changes, [{ "file-cert:/c~/k": { kind: "certificate", chain: "c", key: "k" } }]);
 });
+
+test("secrets: revocation lists come with the roots, before or after them", () => {
+  const { changes, secrets } = create({});
+  secrets.revoked(["L1\n", "L2\n"]);
+  assert.deepEqual(changes, []);
+  secrets.issued({ privateKey: "K", chain: ["A"], roots: ["R"] });
+  const lists = () => {
+    const last: SecretsChange = changes[changes.length - 1];
+    const secret = last["ROOTCA"];
+    return secret?.kind === "trust" ? secret.crl : "none";
+  };
+  assert.equal(lists(), "L1\nL2\n");
+  secrets.revoked(["L3\n"]);
+  assert.deepEqual(changes.at(-1), { ROOTCA: { kind: "trust", roots: "R", crl: "L3\n" } });
+  // A renewed certificate does not take them back; an empty file does.
+  secrets.issued({ privateKey: "K2", chain: ["A"], roots: ["R"] });
+  assert.equal(lists(), "L3\n");
+  secrets.revoked([]);
+  assert.equal(lists(), undefined);
+});

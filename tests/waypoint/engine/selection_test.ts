@@ -70,6 +70,8 @@ test("sniff: what the first bytes are", () => {
     ["\r\n", "other"],
     ["SSH-2.0-OpenSSH\r\n", "other"],
     ["EHLO mail.example\r\n", "other"],
+    ["hello", "other"],
+    ["get / HTTP/1.1\r\n", "other"],
     [`${"A".repeat(40)}`, "other"],
     [`GET /${"a".repeat(MAX_SNIFFED_BYTES)}`, "other"],
     ["GET /a\n", "other"],

@@ -121,6 +121,8 @@ test("jwt: what is wrong with a token is told in Envoy's words", async () => {
     [{ audiences: ["a"] }, await token({ aud: "b" }), "Audiences in Jwt are not allowed"],
     [{ requireExpiration: true }, good, "Jwt is expired"],
     [{ subjects: { kind: "exact", text: "x", ignoreCase: false } }, good, "Jwt subject is not allowed"],
+    // What it claims comes before who signed it.
+    [{}, await token({ iss: "somebody" }, other.privateKey, "k2", "ES256"), "Jwt issuer is not configured"],
     [{}, await token({}, other.privateKey, "k2", "ES256"), "Jwks doesn't have key to match kid or alg from Jwt"],
     [
       {},
@@ -137,7 +139,8 @@ test("jwt: what is wrong with a token is told in Envoy's words", async () => {
   ];
   for (const [changes, text, failure] of cases) {
     const result = await ask(provider("me", changes), bearer(text));
-    assert.deepEqual([result.status, result.body], [401, failure]);
+    const status = failure === "Audiences in Jwt are not allowed" ? 403 : 401;
+    assert.deepEqual([result.status, result.body], [status, failure]);
     assert.match(result.challenge ?? "", /^Bearer realm="http:\/\/b.demo\/", error="invalid_token"$/);
     assert.equal(result.sent, "", failure);
   }
@@ -163,6 +166,25 @@ test("jwt: tokens are found where the provider says, and nowhere else", async ()
   assert.equal((await ask(custom, ["x-token", `jwt ${good}`], "/", required)).status, 200);
   assert.equal((await ask(custom, ["cookie", `a=b; session=${good}`], "/", required)).status, 200);
   assert.equal((await ask(custom, bearer(good), "/", required)).status, 401);
+});
+
+test("jwt: a bad token beside a good one is refused, wherever each of them is", async () => {
+  const [good, bad] = [await token(), await token({}, other.privateKey, "k1", "ES256")];
+  for (const [header, param] of [[good, bad], [bad, good]]) {
+    const result = await ask(provider("me"), bearer(header!), `/?access_token=${param}`);
+    assert.deepEqual([result.status, result.sent], [401, ""]);
+  }
+  assert.equal((await ask(provider("me"), bearer(good), `/?access_token=${good}`)).status, 200);
+});
+
+test("jwt: of several refusals a bad token's is told, then an unknown issuer's", async () => {
+  const requires = (...of: readonly JwtRequirement[]): JwtRequirement => ({ kind: "any", of });
+  const me: JwtRequirement = { kind: "provider", provider: "me", audiences: undefined };
+  const nobody: JwtRequirement = { kind: "provider", provider: "nobody", audiences: undefined };
+  const expired = bearer(await token({ exp: 1 }));
+  assert.equal((await ask(provider("me"), expired, "/", requires(me, nobody))).body, "Jwt is expired");
+  assert.equal((await ask(provider("me"), expired, "/", requires(nobody, me))).body, "Jwt is expired");
+  assert.equal((await ask(provider("me"), [], "/", requires(nobody, me))).body, "Jwt issuer is not configured");
 });
 
 test("jwt: audiences compare without scheme and slash", async () => {

@@ -356,6 +356,56 @@ for (const version of ["1.1", "2"] as const) {
   });
 }
 
+test("http 1.1: a drained server that has nothing to do takes one more request, and says in its answer that it was the last", () => {
+  const timing = new TestTiming();
+  const [left, right] = memoryPair();
+  const server = serve("1.1", right, timing, (exchange) => answerWith(exchange, 200, "ok"));
+  const client = connect("1.1", left, timing, []);
+  const ask = () => {
+    const answer = new Answer();
+    answer.exchange = client.request(request({}), true, answer);
+    run(timing, [left, right]);
+    return answer.body;
+  };
+  assert.equal(ask(), "ok");
+  server.drain();
+  run(timing, [left, right]);
+  assert.equal(client.available, true, "nobody has told it yet");
+  assert.deepEqual(server.log, []);
+  assert.equal(ask(), "ok");
+  assert.equal(client.available, false);
+  assert.equal(server.log.length, 1);
+});
+
+test("http 1.1: a drained server waits for a silent client, but not long", () => {
+  const timing = new TestTiming();
+  const [, right] = memoryPair();
+  const server = serve("1.1", right, timing, () => {});
+  server.drain();
+  timing.advance(4_999);
+  assert.deepEqual(server.log, []);
+  timing.advance(1);
+  assert.deepEqual(server.log, ["closed: drained"]);
+});
+
+test("http 1.1: a drain in the middle of an answer that did not announce it waits for the next one", () => {
+  const timing = new TestTiming();
+  const [left, right] = memoryPair();
+  const server = serve("1.1", right, timing, () => {});
+  const client = connect("1.1", left, timing, []);
+  const answer = new Answer();
+  answer.exchange = client.request(request({}), true, answer);
+  run(timing, [left, right]);
+  const [exchange] = server.requests;
+  exchange!.respond({ status: 200, headers: ["content-length", "2"] }, false);
+  server.drain();
+  exchange!.data(bytesOf("ok"), 0, 2, true);
+  run(timing, [left, right]);
+  assert.equal(answer.body, "ok");
+  assert.equal(client.available, true);
+  assert.deepEqual(server.log, []);
+});
+
 test("http 1.1: pipelined requests are answered in their order, each after the one before", () => {
   const timing = new TestTiming();
   const [left, right] = memoryPair();

@@ -188,6 +188,7 @@ before(async () => {
       tls: { tls12: false, pqc: false },
       logFormat: "plain",
       drainMs: 200,
+      nodeId: "waypoint~10.0.2.7~waypoint-0.demo~demo.svc.cluster.local",
       node: {},
       serviceCluster: "waypoint.demo",
     },

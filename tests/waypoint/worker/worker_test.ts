@@ -119,6 +119,7 @@ before(async () => {
       tls: { tls12: false, pqc: false },
       logFormat: "plain",
       drainMs: 200,
+      nodeId: "waypoint~10.0.2.7~waypoint-0.demo~demo.svc.cluster.local",
       node: {},
       serviceCluster: "waypoint.demo",
     },
@@ -323,10 +324,23 @@ test("worker: a removed chain is cut after the drain time, and asked for again i
   const tunnelled = client.connect(`${VIP}:90`);
   await until(() => tunnelled.received === "hello\n", "the server's greeting");
   await deliver({ removedChains: [TCP_CHAIN] });
-  assert.equal(await answered(client.connect(`${VIP}:90`)), "503");
   assert.equal(tunnelled.over, false);
+  const late = client.connect(`${VIP}:90`);
   await until(() => tunnelled.resetCode !== -1, "the cut");
+  assert.equal(await answered(late), "503");
   await deliver({ chains: [tcpChain()] });
+});
+
+test("worker: a CONNECT that comes before its configuration is answered when that is here", async () => {
+  await deliver({ removedChains: [TCP_CHAIN] });
+  const early = client.connect(`${VIP}:90`);
+  const nowhere = client.connect("10.96.0.21:90");
+  assert.equal(await answered(client.connect("10.0.2.7:15008")), "404", "itself it does not serve, whatever comes");
+  assert.deepEqual([early.status, nowhere.status], ["", ""]);
+  await deliver({ chains: [tcpChain()] });
+  await until(() => early.received === "hello\n", "the server's greeting");
+  early.end();
+  assert.equal(await answered(nowhere), "404");
 });
 
 test("worker: a renewed certificate is used by the next handshake, and breaks no open tunnel", async () => {
@@ -343,6 +357,9 @@ test("worker: draining, it says so at once and goes on serving what is under way
   const tunnelled = client.connect(`${VIP}:90`, "drained");
   await until(() => tunnelled.received === "hello\n", "the server's greeting");
   assert.ok(workers.connections > 0);
+  const kept = client.connect(`${VIP}:80`, "kept");
+  assert.equal(await answered(kept), "200");
+  assert.doesNotMatch(await get(kept, "/before"), /^connection: close\r$/m);
   workers.broadcast({ type: "drain" });
   await until(() => tunnelled.goingAway, "GOAWAY");
   tunnelled.send("last\n");
@@ -350,6 +367,8 @@ test("worker: draining, it says so at once and goes on serving what is under way
   // Who comes now is served on his way in.
   const late = client.connect(`${VIP}:80`, "late");
   assert.equal(await answered(late), "200");
+  // To both it is said with an answer that they had their last one.
+  for (const each of [kept, late]) assert.match(await get(each, "/last"), /^connection: close\r$/m);
   tunnelled.end();
   late.end();
   const [reports] = [await workers.report()];

@@ -2,7 +2,10 @@
  * Spans and log records of all workers on their way out of the process, in batches by collector. Bounded: what a collector does not take in time is
  * lost and counted, and the log says so now and then. Main thread only.
  */
+import { Buffer } from "node:buffer";
 import type { Logger } from "../../../telemetry/log.ts";
+import type { ClusterName } from "../../spec/mod.ts";
+import type { CollectorCall } from "../../worker/collector_calls.ts";
 import type {
   GrpcLogRecord,
   LogCollector,
@@ -11,15 +14,14 @@ import type {
   SpanRecord,
   TelemetryMessage,
 } from "../messages.ts";
-import type { CollectorAddress, ResolveCollector } from "./collectors.ts";
-import { GrpcSender } from "./grpc_sender.ts";
-import { HttpSender } from "./http_sender.ts";
+import { grpcFrame } from "./grpc_frame.ts";
 import { encodeLogs, encodeSpans } from "./otlp.ts";
 import { encodeZipkin } from "./zipkin.ts";
 
 export interface ExporterOptions {
   readonly node: { readonly id: string; readonly cluster: string };
-  readonly resolve: ResolveCollector;
+  /** Sends through a worker's clusters, wherever they lead. Resolves with "" when it was taken, else with why not. */
+  readonly call: (call: CollectorCall) => Promise<string>;
   readonly log: Logger;
   readonly nowMs: () => number;
   /** Envoy's gRPC access log in its own messages (config/als.ts). */
@@ -39,11 +41,11 @@ const TRACE_EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Expor
 const LOGS_EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 type Item = SpanRecord | LogRecord;
-type Send = (address: CollectorAddress, items: readonly Item[]) => Promise<string>;
+type Encode = (items: readonly Item[]) => CollectorCall;
 
 interface Queue {
   readonly cluster: string;
-  readonly send: Send;
+  readonly encode: Encode;
   waiting: Item[];
   sending: Promise<void> | undefined;
   saidAtMs: number;
@@ -51,8 +53,6 @@ interface Queue {
 
 export class Exporter {
   readonly #options: ExporterOptions;
-  readonly #grpc = new GrpcSender();
-  readonly #http = new HttpSender();
   readonly #queues = new Map<string, Queue>();
   #closed = false;
   sent = 0;
@@ -79,16 +79,14 @@ export class Exporter {
 
   close(): void {
     this.#closed = true;
-    this.#grpc.close();
-    this.#http.close();
   }
 
   #queue(message: Exclude<TelemetryMessage, { readonly kind: "metrics" }>): Queue {
     const key = `${message.kind} ${JSON.stringify(message.to)}`;
     let queue = this.#queues.get(key);
     if (queue === undefined) {
-      const send = message.kind === "spans" ? this.#spanSender(message.to) : this.#logSender(message.to);
-      queue = { cluster: message.to.cluster, send, waiting: [], sending: undefined, saidAtMs: -Infinity };
+      const encode = message.kind === "spans" ? this.#spanEncoder(message.to) : this.#logEncoder(message.to);
+      queue = { cluster: message.to.cluster, encode, waiting: [], sending: undefined, saidAtMs: -Infinity };
       this.#queues.set(key, queue);
     }
     return queue;
@@ -97,24 +95,11 @@ export class Exporter {
   async #drain(queue: Queue): Promise<void> {
     while (queue.waiting.length > 0 && !this.#closed) {
       const batch = queue.waiting.splice(0, MAX_BATCH);
-      const reason = await this.#sendBatch(queue, batch);
+      const reason = await this.#options.call(queue.encode(batch));
       if (reason === "") this.sent += batch.length;
       else this.#lost(queue, batch.length, reason);
     }
     queue.sending = undefined;
-  }
-
-  /** "" when one of its endpoints took it. */
-  async #sendBatch(queue: Queue, batch: readonly Item[]): Promise<string> {
-    const found = this.#options.resolve(queue.cluster);
-    if (found.kind === "none") return found.reason;
-    let reason = "";
-    for (const address of found.addresses) {
-      const failure = await queue.send(address, batch);
-      if (failure === "") return "";
-      reason = `${address.host}:${address.port}: ${failure}`;
-    }
-    return reason;
   }
 
   #lost(queue: Queue, count: number, reason: string): void {
@@ -129,67 +114,64 @@ export class Exporter {
     });
   }
 
-  #spanSender(to: SpanCollector): Send {
-    const { cluster } = this.#options.node;
+  #spanEncoder(to: SpanCollector): Encode {
+    const service = this.#options.node.cluster;
+    const cluster = to.cluster as ClusterName;
     switch (to.kind) {
       case "zipkin":
-        return (address, items) =>
-          this.#http.post(address, to.path || "/api/v2/spans", encodeZipkin(cluster, items as SpanRecord[]), {
-            "content-type": "application/json",
-            "host": to.host || address.authority,
-          });
-      case "otlp grpc":
-        return (address, items) =>
-          this.#grpc.unary(
-            address,
-            TRACE_EXPORT,
-            encodeSpans(this.#traceResource(to.serviceName), items as SpanRecord[]),
-            Object.fromEntries(to.headers.map(({ name, value }) => [name, value])),
-          );
-      case "otlp http":
-        return (address, items) =>
-          this.#http.post(
-            address,
-            pathOf(to.uri),
-            encodeSpans(this.#traceResource(to.serviceName), items as SpanRecord[]),
-            {
-              "content-type": "application/x-protobuf",
-              "host": hostOf(to.uri) ?? address.authority,
-              ...Object.fromEntries(to.headers.map(({ name, value }) => [name, value])),
-            },
-          );
+        return (items) => ({
+          cluster,
+          kind: "http",
+          path: to.path || "/api/v2/spans",
+          authority: to.host,
+          headers: [{ name: "content-type", value: "application/json" }],
+          body: Buffer.from(encodeZipkin(service, items as SpanRecord[])),
+        });
+      case "otlp grpc": {
+        const resource = traceResource(to.serviceName || service);
+        return (items) => grpcCall(cluster, TRACE_EXPORT, to.headers, [encodeSpans(resource, items as SpanRecord[])]);
+      }
+      case "otlp http": {
+        const resource = traceResource(to.serviceName || service);
+        return (items) => ({
+          cluster,
+          kind: "http",
+          path: pathOf(to.uri),
+          authority: hostOf(to.uri) ?? "",
+          headers: [{ name: "content-type", value: "application/x-protobuf" }, ...to.headers],
+          body: encodeSpans(resource, items as SpanRecord[]),
+        });
+      }
     }
   }
 
-  #traceResource(serviceName: string): Record<string, string> {
-    return {
-      "service.name": serviceName || this.#options.node.cluster,
-      "telemetry.sdk.language": "js",
-      "telemetry.sdk.name": "ambit",
-    };
-  }
-
-  #logSender(to: LogCollector): Send {
+  #logEncoder(to: LogCollector): Encode {
     const { node, als } = this.#options;
+    const cluster = to.cluster as ClusterName;
     if (to.kind === "grpc") {
-      return (address, items) => {
-        const identity = als.identity(node, to.logName);
-        for (const message of als.encode(items as GrpcLogRecord[])) {
-          const failure = this.#grpc.stream(address, als.path, identity, message);
-          if (failure !== "") return Promise.resolve(failure);
-        }
-        return Promise.resolve("");
-      };
+      // A call of its own for each batch: its answer says that all of it was taken.
+      const identity = als.identity(node, to.logName);
+      return (items) => grpcCall(cluster, als.path, [], [identity, ...als.encode(items as GrpcLogRecord[])]);
     }
     const resource = { log_name: to.logName, cluster_name: node.cluster, node_name: node.id, ...to.resource };
-    return (address, items) =>
-      this.#grpc.unary(
-        address,
-        LOGS_EXPORT,
+    return (items) =>
+      grpcCall(cluster, LOGS_EXPORT, [], [
         encodeLogs(resource, items as Extract<LogRecord, { readonly kind: "otel" }>[]),
-        {},
-      );
+      ]);
   }
+}
+
+function grpcCall(
+  cluster: ClusterName,
+  path: string,
+  headers: CollectorCall["headers"],
+  messages: readonly Uint8Array[],
+): CollectorCall {
+  return { cluster, kind: "grpc", path, authority: "", headers, body: Buffer.concat(messages.map(grpcFrame)) };
+}
+
+function traceResource(serviceName: string): Record<string, string> {
+  return { "service.name": serviceName, "telemetry.sdk.language": "js", "telemetry.sdk.name": "ambit" };
 }
 
 function pathOf(uri: string): string {

@@ -2,7 +2,7 @@
  * The revocation lists of a worker, and what becomes of its live tunnels when new ones come (reference ztunnel, section 4): those whose
  * peer is revoked by now end, a slice a turn. New handshakes use the new lists at once.
  */
-import type { HboneConnection } from "../hbone/connection.ts";
+import type { HboneConnection } from "./connection.ts";
 import { RevocationList, type Revocations } from "../platform/revocations.ts";
 import type { Deferred } from "../net/reactor.ts";
 import type { CrlMetrics } from "../telemetry/crl_metrics.ts";

@@ -1,5 +1,5 @@
 /**
- * Runs tests/cluster/suite.ts: a Kubernetes node with Istio's charts, in which dist/ambit is istio-cni and ztunnel. Needs root, cgroup v1,
+ * Runs tests/cluster/suite.ts: a Kubernetes node with Istio's charts, in which dist/ambit is istio-cni, ztunnel and waypoint. Needs root, cgroup v1,
  * and what `deno task cluster:build` has built. `deno task test:cluster`.
  *
  *   cluster_test.ts [--only=TEXT,TEXT] [--keep] [--stay] [--cni=ambit]

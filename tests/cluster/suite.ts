@@ -1,5 +1,5 @@
 /**
- * ambit as istio-cni and ztunnel on a node of Kubernetes, under Istio's own charts: all scenarios, one cluster, in this order. Run by
+ * ambit as istio-cni, ztunnel and waypoint on a node of Kubernetes, under Istio's own charts: all scenarios, one cluster, in this order. Run by
  * `deno task test:cluster`.
  */
 import "./scenarios/stock.ts";

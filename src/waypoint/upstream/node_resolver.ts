@@ -14,13 +14,21 @@ export interface NameService {
 
 /** Of an answer that does not say: the hosts file may change, too. */
 const UNKNOWN_TTL_SECONDS = 30;
+/** A name server in the cluster has answered by then; where none does, runtimes go on asking it for half a minute, and the hosts file waits. */
+const QUERY_MS = 250;
+/** Envoy's dns_query_timeout. */
+const ANSWER_MS = 5_000;
+
+type Schedule = (task: () => void, delayMs: number) => () => void;
 
 export class NodeResolver {
   readonly #names: NameService;
+  readonly #schedule: Schedule;
   readonly #running = new Map<string, Promise<DnsAnswer>>();
 
-  constructor(names: NameService = SYSTEM) {
+  constructor(names: NameService = SYSTEM, schedule: Schedule = byTimer) {
     this.#names = names;
+    this.#schedule = schedule;
   }
 
   /** Never rejects. */
@@ -52,20 +60,52 @@ export class NodeResolver {
     }
   }
 
-  async #addresses(host: string, version: 4 | 6): Promise<Found> {
-    try {
-      const addresses = await this.#names.query(host, version);
-      if (addresses.length > 0) return { addresses, failure: "" };
-    } catch {
-      // The operating system may know it all the same, and its failure is the one to tell.
-    }
-    try {
-      const ips = await this.#names.lookup(host, version);
-      return { addresses: ips.map((ip) => ({ ip, ttlSeconds: UNKNOWN_TTL_SECONDS })), failure: "" };
-    } catch (error) {
-      return { addresses: [], failure: describe(error) };
-    }
+  /** DNS is asked first, because it says how long its answer is good for; the system when that fails, or takes too long. */
+  #addresses(host: string, version: 4 | 6): Promise<Found> {
+    return new Promise((resolve) => {
+      let pending = 1;
+      let isAsked = false;
+      let failure = "";
+      const finish = (found: Found) => {
+        cancelWait();
+        cancelLimit();
+        resolve(found);
+      };
+      const lost = () => {
+        if (--pending === 0) finish({ addresses: [], failure });
+      };
+      const askSystem = () => {
+        if (isAsked) return;
+        isAsked = true;
+        pending++;
+        this.#names.lookup(host, version).then((ips) => {
+          const addresses = ips.map((ip) => ({ ip, ttlSeconds: UNKNOWN_TTL_SECONDS }));
+          finish({ addresses, failure: "" });
+        }, (error) => {
+          // The one to tell: it is what everything else in the pod would see.
+          failure = describe(error);
+          lost();
+        });
+      };
+      const cancelWait = this.#schedule(askSystem, QUERY_MS);
+      const cancelLimit = this.#schedule(() => {
+        finish({ addresses: [], failure: failure === "" ? CODES["ETIMEOUT"]! : failure });
+      }, ANSWER_MS);
+      const failed = () => {
+        askSystem();
+        lost();
+      };
+      this.#names.query(host, version).then(
+        (addresses) => addresses.length > 0 ? finish({ addresses, failure: "" }) : failed(),
+        failed,
+      );
+    });
   }
+}
+
+function byTimer(task: () => void, delayMs: number): () => void {
+  const timer = setTimeout(task, delayMs);
+  return () => clearTimeout(timer);
 }
 
 interface Found {

@@ -9,6 +9,7 @@ import type { HttpFilter, NetworkFilter } from "../engine/request_context.ts";
 import type { EngineServices } from "../engine/services.ts";
 import { createFilters, createNetworkFilters, type FilterDeps } from "../filters/factory.ts";
 import { Timer } from "../../net/reactor.ts";
+import { DEPARTED_MS } from "./directory.ts";
 import type { Timing } from "../http/timing.ts";
 import type { ChainName, ChainSpec, HttpChainSpec, RuleSpec, TcpChainSpec } from "../spec/mod.ts";
 
@@ -34,8 +35,6 @@ export interface ChainSession {
 
 export class Chain {
   readonly sessions = new Set<ChainSession>();
-  /** Nobody is led here any more. */
-  removed = false;
   /** Also of connections that come now: what came in just before the drain, or through a tunnel that does not know of it yet. */
   draining = false;
 
@@ -61,14 +60,20 @@ export interface ChainsOptions {
 export class Chains {
   readonly #options: ChainsOptions;
   readonly #chains = new Map<ChainName, Chain>();
+  readonly #departed = new Map<ChainName, Chain>();
   #draining = false;
 
   constructor(options: ChainsOptions) {
     this.#options = options;
   }
 
+  /** One that was removed serves for a moment longer, each connection once. */
   get(name: ChainName): Chain | undefined {
-    return this.#chains.get(name);
+    return this.#chains.get(name) ?? this.#departed.get(name);
+  }
+
+  isDeparted(name: ChainName): boolean {
+    return this.#departed.has(name) && !this.#chains.has(name);
   }
 
   apply(changed: readonly ChainSpec[], removed: readonly ChainName[]): void {
@@ -111,10 +116,17 @@ export class Chains {
     const chain = this.#chains.get(name);
     if (chain === undefined) return;
     this.#chains.delete(name);
-    chain.removed = true;
     drain(chain);
-    if (chain.sessions.size === 0) return;
+    this.#departed.set(name, chain);
     const { timing, drainMs } = this.#options;
+    timing.setTimer(
+      new Timer({
+        expired: () => {
+          if (this.#departed.get(name) === chain) this.#departed.delete(name);
+        },
+      }),
+      Math.min(DEPARTED_MS, drainMs),
+    );
     timing.setTimer(
       new Timer({
         expired: () => {

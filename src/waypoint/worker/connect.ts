@@ -10,11 +10,11 @@ import { type Authority, parseAuthority } from "../../mesh/socket_address.ts";
 import { ErrorCode, type Fields } from "../../protocol/http2/mod.ts";
 import { MAX_CLIENT_HELLO, readClientHello } from "../../protocol/tls_client_hello.ts";
 import type { ConnectionInfo } from "../engine/connection_info.ts";
-import type { Selection } from "../engine/selection.ts";
 import { sniff } from "../engine/sniffer.ts";
 import type { ChainChoice, SniffedProtocol, TerminateSpec } from "../spec/mod.ts";
 import type { ByteStream } from "../transport/byte_stream.ts";
 import type { Chain, Chains } from "./chains.ts";
+import type { Directory } from "./directory.ts";
 import type { EarlyComer, EarlyComers } from "./early.ts";
 import type { WorkerHooks } from "./hooks.ts";
 import { HttpSession, type HttpSessionContext } from "./http_session.ts";
@@ -30,7 +30,7 @@ export interface ConnectContext extends HttpSessionContext {
   readonly localPrincipal: string;
   /** Nobody is led to the waypoint through itself. */
   readonly ownAddresses: ReadonlySet<string>;
-  readonly selection: () => Selection | undefined;
+  readonly directory: Directory;
   readonly terminate: () => TerminateSpec | undefined;
   /** Takes over an accepted stream. */
   readonly openStream: (connection: HboneConnection, stream: TunnelStream, ended: boolean) => ByteStream;
@@ -102,7 +102,7 @@ type Sniffed = Extract<ChainChoice, { readonly kind: "sniff" }>;
 function find(context: ConnectContext, authority: Exclude<Authority, { kind: "invalid" }>, text: string): Place {
   const ip = authority.kind === "address" ? authority.ip : "";
   const own = context.ownAddresses.has(ip);
-  const choice = own ? undefined : context.selection()?.find(text, ip, authority.port);
+  const choice = own ? undefined : context.directory.find(text, ip, authority.port);
   if (choice === undefined) {
     const reason = "no service of this waypoint is at that address and port";
     return { kind: "nobody", status: 404, reason, flags: "NR", forGood: own };

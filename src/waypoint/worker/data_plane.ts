@@ -11,15 +11,15 @@ import { releaseMemory, releaseStartupCode } from "../../platform/process.ts";
 import { peerAddress } from "../../platform/socket.ts";
 import type { ThreadPort } from "../../platform/thread.ts";
 import type { Log } from "../../telemetry/log.ts";
-import { type Selection, SelectionParts } from "../engine/selection.ts";
 import type { EngineServices } from "../engine/services.ts";
 import { TokenQuestions } from "../filters/jwt_questions.ts";
-import type { ConfigUpdate, SelectionSpec, TextMatch } from "../spec/mod.ts";
+import type { ConfigUpdate, TextMatch } from "../spec/mod.ts";
 import { MESH_ROOTS, splitLists } from "../transport/secrets.ts";
 import { TunnelByteStream } from "../transport/tunnel_stream.ts";
 import { Chains } from "./chains.ts";
 import { CollectorCalls } from "./collector_calls.ts";
 import { type ConnectContext, serveConnect } from "./connect.ts";
+import { Directory } from "./directory.ts";
 import { EarlyComers } from "./early.ts";
 import { Entrance } from "./entrance.ts";
 import type { WorkerHooks, WorkerInstruments } from "./hooks.ts";
@@ -61,8 +61,7 @@ export class DataPlane {
   #crl = "";
   readonly #context: ConnectContext;
   readonly #housekeeping: Timer;
-  #selection: Selection | undefined;
-  readonly #selectionParts = new SelectionParts();
+  readonly #directory: Directory;
   #draining = false;
   #started = false;
   #turnsSeen = 0;
@@ -117,6 +116,11 @@ export class DataPlane {
       firstFilter: (spec) => instruments.filter(spec),
       refused: (chain, error) => log.log("error", TARGET, "a chain cannot be served; it is refused", { chain, error }),
     });
+    this.#directory = new Directory({
+      timing: this.reactor,
+      log,
+      isDeparted: (chain) => this.#chains.isDeparted(chain),
+    });
     this.#context = {
       services,
       pool: this.#io.pool,
@@ -126,7 +130,7 @@ export class DataPlane {
       hooks: this.#hooks,
       localPrincipal: start.settings.identity,
       ownAddresses: new Set(start.settings.ownAddresses),
-      selection: () => this.#selection,
+      directory: this.#directory,
       terminate: () => this.#entrance.spec,
       openStream: (connection, stream, ended) =>
         new TunnelByteStream(this.reactor, this.#io.pool, connection, stream, ended),
@@ -232,8 +236,7 @@ export class DataPlane {
     if (chains.length > 0 || removedChains.length > 0 || terminate !== undefined) {
       this.#hooks.configured(chains, removedChains, terminate);
     }
-    if (update.selectionPart !== undefined) this.#selectionParts.take(update.selectionPart);
-    if (update.selection !== undefined) this.#applySelection(update.selection, update.selectionAt ?? 0);
+    this.#directory.apply(update);
     if (terminate !== undefined) this.#entrance.configure(terminate);
     this.#context.early.retry();
     this.#busySinceTidy = true;
@@ -268,19 +271,6 @@ export class DataPlane {
         defer,
       }),
     );
-  }
-
-  /** One that cannot be used must not end the worker, and every other after it: nobody is led anywhere then. */
-  #applySelection(spec: SelectionSpec, at: number): void {
-    try {
-      const made = this.#selectionParts.finish(spec, at);
-      if (made !== undefined) this.#selection = made;
-    } catch (error) {
-      this.#selection = undefined;
-      this.#options.log.log("error", TARGET, "which chain serves what cannot be told: every request is answered 404", {
-        error: (error as Error).message,
-      });
-    }
   }
 
   // ---- its end

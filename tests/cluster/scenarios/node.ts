@@ -4,8 +4,9 @@ import { pause } from "../../e2e/support/wait.ts";
 import { tool } from "../../../src/local/run_tool.ts";
 import { eventually } from "../support/cluster.ts";
 import { SYSTEM } from "../support/istio.ts";
-import { STRICT } from "../support/objects.ts";
+import { serverPod, STRICT } from "../support/objects.ts";
 import { scenario } from "../support/scenario.ts";
+import { ready } from "./enrolment.ts";
 import { probesOf } from "./mesh.ts";
 
 /** Longer than the agent lets pass between two looks at its rules. */
@@ -35,10 +36,11 @@ export function nodeScenarios(setup: string): void {
   scenario(
     `${setup}: somebody flushes the node's rules, and the kubelet's probes come through again`,
     async (cluster) => {
-      const pod = await cluster.pod("mesh", "app=server");
-      // Without the node's rules a probe is a client without identity.
-      await cluster.apply(STRICT);
+      // Without the node's rules a probe is a client without identity. The pod is one that nobody restarts for it: that would take longer.
+      const selector = { matchLabels: { app: "pod-probed" } };
+      await cluster.apply(serverPod("mesh", "pod-probed"), { ...STRICT, spec: { ...STRICT.spec as object, selector } });
       try {
+        const pod = await ready(cluster, "mesh", "pod-probed");
         await flush();
         assert.equal(await hasRules(), false);
         await eventually(async () => assert.equal(await hasRules(), true), HEALED_MS);
@@ -47,16 +49,9 @@ export function nodeScenarios(setup: string): void {
           await pause(PROBES_MS);
           assert.ok(await probesOf(cluster, pod) > probes);
         });
-        await cluster.kubectl(
-          "-n",
-          "mesh",
-          "wait",
-          "--for=condition=Ready",
-          `pod/${pod.metadata.name}`,
-          "--timeout=20s",
-        );
+        await ready(cluster, "mesh", "pod-probed");
       } finally {
-        await cluster.delete("-n", "mesh", "peerauthentication", "strict");
+        await cluster.delete("-n", "mesh", "peerauthentication/strict", "pod/pod-probed");
       }
     },
   );

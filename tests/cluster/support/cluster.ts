@@ -76,20 +76,26 @@ export class Cluster {
     }));
   }
 
-  /** Asks from a pod, a deployment's first one when it is not named. Resolves with the body; rejects with the reason. */
-  async get(from: string, url: string): Promise<string> {
-    return await this.kubectl(...exec(from), "/app", "get", url);
+  /** Asks from a pod, a deployment's first one when it is not named. Resolves with the body; rejects with the reason. `flags`: of go/app's `get`. */
+  async get(from: string, url: string, ...flags: readonly string[]): Promise<string> {
+    return await this.kubectl(...exec(from), "/app", "get", ...flags, url);
+  }
+
+  /** Why {@link get} gets no good answer: the status with its body, or what became of the connection. "" when it does. */
+  async refusal(from: string, url: string): Promise<string> {
+    try {
+      await this.get(from, url);
+      return "";
+    } catch (error) {
+      const said = error instanceof KubectlError ? /^app: (.*)$/m.exec(error.message.replace(/^.*?": /, "")) : null;
+      if (said === null) throw error;
+      return said[1]!;
+    }
   }
 
   /** Whether {@link get} gets an answer; anything but the request's own failure is thrown. */
   async reaches(from: string, url: string): Promise<boolean> {
-    try {
-      await this.get(from, url);
-      return true;
-    } catch (error) {
-      if (error instanceof KubectlError && /^app: /m.test(error.message.replace(/^.*?": /, ""))) return false;
-      throw error;
-    }
+    return (await this.refusal(from, url)) === "";
   }
 
   async pod(namespace: string, selector: string): Promise<Pod> {
@@ -121,6 +127,16 @@ export class Cluster {
       const log = await this.kubectl("-n", SYSTEM, "logs", what, `--tail=${LOG_LINES}`).catch(String);
       return `--- ${what}\n${log}`;
     });
+    const waypoint = [
+      "logs",
+      "--selector=gateway.networking.k8s.io/gateway-class-name=istio-waypoint",
+      "--all-containers",
+    ];
+    logs.push(
+      this.kubectl("-n", "mesh", ...waypoint, `--tail=${LOG_LINES}`).catch(String).then((log) =>
+        `--- waypoint\n${log}`
+      ),
+    );
     const pods = await this.kubectl("get", "pods", "-A", "-o", "wide").catch(String);
     const events = await this.kubectl("get", "events", "-A", "--field-selector=type=Warning").catch(String);
     return [...await Promise.all(logs), pods, events, `ended: ${this.node.ended().join(", ") || "nothing"}`].join("\n");

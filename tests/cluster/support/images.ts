@@ -1,6 +1,8 @@
 /** What is in the images of the cluster: Istio's own programs, and ambit as deploy/Dockerfile makes it. */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { ClusterBinaries } from "../../../scripts/support/cluster_binaries.ts";
+import { ROOT } from "../../../scripts/support/tools.ts";
 import { file, folder, type ImageSpec, library, link, program } from "./image.ts";
 import type { TarEntry } from "./tar.ts";
 
@@ -48,8 +50,20 @@ export function clusterImages(binaries: ClusterBinaries, ambit: string): Readonl
         ...program(sbin("ip")),
       ],
       entrypoint: ["/usr/local/bin/ambit"],
+      env: ambitEnvironment(),
     },
   };
+}
+
+/** What deploy/Dockerfile sets, with its arguments' defaults. */
+function ambitEnvironment(): Readonly<Record<string, string>> {
+  const text = readFileSync(join(ROOT, "deploy/Dockerfile"), "utf8");
+  const args = new Map([...text.matchAll(/^ARG (\w+)=(.*)$/gm)].map(([, name = "", value = ""]) => [name, value]));
+  const settings = [...text.matchAll(/^ENV (.*)$/gm)].flatMap(([, words = ""]) => words.split(" "));
+  return Object.fromEntries(settings.map((setting) => {
+    const [name = "", value = ""] = setting.split("=");
+    return [name, value.replace(/^\$\{(\w+)\}$/, (_, argument: string) => args.get(argument) ?? "")];
+  }));
 }
 
 /** iptables of both back ends and both families, under all their names, with their extensions. */

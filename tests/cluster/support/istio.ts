@@ -43,7 +43,7 @@ export class Istio {
     await this.#kubectl("create", "namespace", SYSTEM);
     await this.#apply("istio-base", "base", [{ defaultRevision: "default" }]);
     await this.#kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s");
-    await this.#apply("istiod", "istio-control/istio-discovery", [istiodValues()]);
+    await this.#apply("istiod", "istio-control/istio-discovery", [ISTIOD_VALUES]);
     await this.#applyCni(cni, {});
     await this.#apply("ztunnel", "ztunnel", [
       overlay("values-ztunnel.yaml"),
@@ -58,6 +58,13 @@ export class Istio {
     await this.#applyCni(cni, settings);
     if (restart) await this.#kubectl("-n", SYSTEM, "rollout", "restart", "daemonset/istio-cni-node");
     await this.#rolledOut("daemonset/istio-cni-node");
+  }
+
+  /** Waypoints of all Gateways are ambit's from now on, as the overlay of deploy/ does it; istiod itself stays as it is. */
+  async takeWaypoints(): Promise<void> {
+    // Helm takes a list whole or not at all: the image cannot be given beside the overlay.
+    const values = readOverlay("values-waypoint.yaml").replaceAll(/^( *image:) .*$/gm, `$1 ${AMBIT_IMAGE}`);
+    await this.#apply("istiod", "istio-control/istio-discovery", [ISTIOD_VALUES, parse(values)]);
   }
 
   async restart(daemonSet: "ztunnel" | "istio-cni-node"): Promise<void> {
@@ -121,20 +128,18 @@ export class Istio {
   }
 }
 
-function istiodValues(): unknown {
-  return {
-    image: ISTIOD_IMAGE,
-    autoscaleEnabled: false,
-    resources: RESOURCES,
-    global: {
-      imagePullPolicy: "Never",
-      proxy: { image: AMBIT_IMAGE, resources: RESOURCES },
-      waypoint: { resources: RESOURCES },
-    },
-  };
-}
+const ISTIOD_VALUES = {
+  image: ISTIOD_IMAGE,
+  autoscaleEnabled: false,
+  resources: RESOURCES,
+  global: { imagePullPolicy: "Never" },
+};
 
 /** What the project gives to a user of the charts. */
 function overlay(name: string): unknown {
-  return parse(readFileSync(join(ROOT, "deploy", name), "utf8"));
+  return parse(readOverlay(name));
+}
+
+function readOverlay(name: string): string {
+  return readFileSync(join(ROOT, "deploy", name), "utf8");
 }

@@ -7,6 +7,8 @@ import { type Cluster, exec } from "./cluster.ts";
 export interface LoadReport {
   readonly requests: number;
   readonly failed: number;
+  /** Connections, of a load that keeps them. */
+  readonly dialled: number;
   readonly slowestMs: number;
   readonly forMs: number;
   readonly failures: readonly { readonly atMs: number; readonly tookMs: number; readonly error: string }[];
@@ -24,7 +26,7 @@ export class Load {
     this.#end = end;
   }
 
-  /** Resolves after the first request. `keep`: all on one connection. */
+  /** Resolves after the first request. `keep`: all on one connection, until the server announces that it closes it. */
   static async start(cluster: Cluster, from: string, url: string, { keep = false } = {}): Promise<Load> {
     const [namespace, place, ...rest] = exec(from).filter((word) => word !== "exec");
     const { binaries, kubernetes } = cluster;
@@ -60,8 +62,11 @@ export class Load {
   }
 }
 
-/** Runs `action` under traffic from the mesh's client to its server, on fresh connections and on one that lasts; none may fail. */
-export async function undisturbed(cluster: Cluster, action: () => Promise<void>): Promise<void> {
+/**
+ * Runs `action` under traffic from the mesh's client to its server, on fresh connections and on one that lasts; none may fail. `dialled`: an HTTP
+ * proxy between may ask for other connections, as HTTP knows how to do, and there are at most so many.
+ */
+export async function undisturbed(cluster: Cluster, action: () => Promise<void>, dialled = 1): Promise<void> {
   const loads = [
     await Load.start(cluster, "mesh/client", "http://server/"),
     await Load.start(cluster, "mesh/client", "http://server/", { keep: true }),
@@ -73,5 +78,6 @@ export async function undisturbed(cluster: Cluster, action: () => Promise<void>)
   for (const [index, report] of reports.entries()) {
     const which = index === 0 ? "fresh connections" : "the connection that lasts";
     assert.equal(report.failed, 0, `${which}: ${JSON.stringify(report)}`);
+    assert.ok(report.dialled <= dialled, `${which}: ${JSON.stringify(report)}`);
   }
 }

@@ -4,11 +4,11 @@
 //	app init COMMAND...      first process of a pid namespace: runs COMMAND, takes all the dead, ends with COMMAND or with its standard input
 //	app pause                sandbox of a pod: does nothing until it is told to stop
 //	app serve [-port=8080]   HTTP: says who answered and who asked; /probe is counted, and /probes says how often
-//	app get [-timeout=5s] URL
-//	                         prints the body; exit code 0 for a status below 400 only
+//	app get [-timeout=5s] [-n=1] [-i] URL
+//	                         prints the body, -i: the head too, -n: of so many requests; exit code 0 for statuses below 400 only
 //	app load [-interval=20ms] [-timeout=5s] [-keep] URL
 //	                         asks again and again until standard input ends, then prints what happened as JSON; -keep: on one
-//	                         connection, of which a break is final
+//	                         connection, of which a break is final unless it was announced
 package main
 
 import (

@@ -26,7 +26,7 @@ func serve(arguments []string) error {
 	}
 	var probes atomic.Int64
 	http.HandleFunc("/", func(response http.ResponseWriter, request *http.Request) {
-		fmt.Fprintf(response, "hello from %s, peer %s\n", name, request.RemoteAddr)
+		fmt.Fprintf(response, "hello from %s, peer %s, path %s\n", name, request.RemoteAddr, request.URL.Path)
 	})
 	http.HandleFunc("/probe", func(http.ResponseWriter, *http.Request) { probes.Add(1) })
 	http.HandleFunc("/probes", func(response http.ResponseWriter, _ *http.Request) { fmt.Fprintln(response, probes.Load()) })
@@ -45,12 +45,35 @@ func serve(arguments []string) error {
 
 func get(arguments []string) error {
 	flags := flag.NewFlagSet("get", flag.ExitOnError)
-	timeout := flags.Duration("timeout", 5*time.Second, "of the whole request")
+	timeout := flags.Duration("timeout", 5*time.Second, "of one request")
+	count := flags.Int("n", 1, "how many requests, one after the other")
+	head := flags.Bool("i", false, "with the head of the answer")
 	_ = flags.Parse(arguments)
-	body, err := ask(newClient(*timeout), flags.Arg(0))
-	if err == nil {
-		_, err = os.Stdout.Write(body)
+	client := newClient(*timeout)
+	for range *count {
+		if err := show(client, flags.Arg(0), *head); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func show(client *http.Client, url string, head bool) error {
+	response, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	body, err := read(response)
+	if err != nil {
+		return err
+	}
+	if head {
+		fmt.Printf("%s\n", response.Status)
+		if err := response.Header.Write(os.Stdout); err != nil {
+			return err
+		}
+	}
+	_, err = os.Stdout.Write(body)
 	return err
 }
 
@@ -65,8 +88,10 @@ type failure struct {
 
 // What a load prints at its end.
 type report struct {
-	Requests  int       `json:"requests"`
-	Failed    int       `json:"failed"`
+	Requests int `json:"requests"`
+	Failed   int `json:"failed"`
+	// Connections, of a load that keeps them.
+	Dialled   int       `json:"dialled"`
 	SlowestMs int64     `json:"slowestMs"`
 	ForMs     int64     `json:"forMs"`
 	Failures  []failure `json:"failures"`
@@ -76,16 +101,16 @@ func load(arguments []string) error {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
 	interval := flags.Duration("interval", 20*time.Millisecond, "between two requests")
 	timeout := flags.Duration("timeout", 5*time.Second, "of one request")
-	keep := flags.Bool("keep", false, "one connection for all requests")
+	keep := flags.Bool("keep", false, "one connection for all requests, and another only when the server announces its end")
 	_ = flags.Parse(arguments)
 	url := flags.Arg(0)
 	result := report{Failures: []failure{}}
+	kept := keptConnection{timeout: *timeout}
 	once := func() error {
 		_, err := ask(newClient(*timeout), url)
 		return err
 	}
 	if *keep {
-		kept := keptConnection{timeout: *timeout}
 		once = func() error { return kept.ask(url) }
 	}
 
@@ -119,6 +144,7 @@ func load(arguments []string) error {
 		}
 	}
 	result.ForMs = time.Since(start).Milliseconds()
+	result.Dialled = kept.dialled
 	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
@@ -127,19 +153,25 @@ func newClient(timeout time.Duration) *http.Client {
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true}}
 }
 
-// One connection for all requests. Go's own pool dials a second one now and then.
+// One connection for all requests. Go's own pool dials a second one now and then. After an answer with "Connection: close" there is
+// another one, as with every client of HTTP; any other end is final.
 type keptConnection struct {
 	timeout time.Duration
 	conn    net.Conn
 	reader  *bufio.Reader
+	dialled int
 	broken  error
 }
 
 func (kept *keptConnection) ask(url string) error {
-	if kept.broken == nil {
-		kept.broken = kept.tryAsk(url)
+	if kept.broken != nil {
+		return kept.broken
 	}
-	return kept.broken
+	err := kept.tryAsk(url)
+	if status := new(statusError); !errors.As(err, &status) {
+		kept.broken = err
+	}
+	return err
 }
 
 func (kept *keptConnection) tryAsk(url string) error {
@@ -155,6 +187,7 @@ func (kept *keptConnection) tryAsk(url string) error {
 		if kept.conn, err = net.DialTimeout("tcp", address, kept.timeout); err != nil {
 			return err
 		}
+		kept.dialled++
 		kept.reader = bufio.NewReader(kept.conn)
 	}
 	if err := kept.conn.SetDeadline(time.Now().Add(kept.timeout)); err != nil {
@@ -167,8 +200,11 @@ func (kept *keptConnection) tryAsk(url string) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
+	_, err = read(response)
+	if response.Close {
+		_ = kept.conn.Close()
+		kept.conn = nil
+	}
 	return err
 }
 
@@ -177,10 +213,20 @@ func ask(client *http.Client, url string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return read(response)
+}
+
+// An answer, but not the wanted one.
+type statusError struct{ text string }
+
+func (status *statusError) Error() string { return status.text }
+
+// The body; an error for a status from 400 on.
+func read(response *http.Response) ([]byte, error) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode >= 400 {
-		err = fmt.Errorf("%s: %s", response.Status, body)
+		err = &statusError{fmt.Sprintf("%s: %s", response.Status, body)}
 	}
 	return body, err
 }

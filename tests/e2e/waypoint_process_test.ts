@@ -235,9 +235,7 @@ const asPod = (directory: string): readonly string[] => [
   "sh",
   "-ec",
   `mount --bind "$1" /mnt
-   mount -t tmpfs -o ro,mode=755 tmpfs /tmp
-   mount -t tmpfs -o ro,mode=755 tmpfs /var/tmp
-   for place in /dev/shm /run; do mount --rbind "$place" "$place"; mount -o remount,bind,ro "$place"; done
+   for place in /tmp /var/tmp /dev/shm /run; do mount --rbind "$place" "$place"; mount -o remount,bind,ro "$place"; done
    mount -o remount,bind,ro /mnt
    mount -o remount,bind,ro /
    for file in /mnt/x /x /tmp/x /var/tmp/x /run/x; do if touch "$file" 2>/dev/null; then exit 99; fi; done

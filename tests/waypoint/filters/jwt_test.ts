@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createJwtFilter } from "../../../src/waypoint/filters/jwt.ts";
 import { createVerdictCache } from "../../../src/waypoint/filters/jwt_cache.ts";
+import { keyFetcher } from "../../../src/waypoint/filters/jwt_fetch.ts";
 import { createTokenJudge } from "../../../src/waypoint/filters/jwt_judge.ts";
 import type { TokenVerdict } from "../../../src/waypoint/filters/jwt_verdict.ts";
-import type { JwtProviderSpec, JwtRequirement, JwtSpec } from "../../../src/waypoint/spec/mod.ts";
+import type { ClusterName, JwtProviderSpec, JwtRequirement, JwtSpec } from "../../../src/waypoint/spec/mod.ts";
 import { replay } from "../config/fixtures.ts";
 import { chain, forwardTo, route, TestEngine } from "../support/test_engine.ts";
 
@@ -238,6 +239,26 @@ test("jwt judge: remote keys are fetched once, kept, and fetched again for a key
   const empty = createTokenJudge(() => Promise.reject(new Error("down")), () => 0);
   const failed = await empty.judge(remote, good) as Extract<TokenVerdict, { ok: false }>;
   assert.equal(failed.failure, "Jwks remote fetch is failed");
+});
+
+test("jwt keys: are got through the cluster that the provider names, and must be text", async () => {
+  const asked: unknown[] = [];
+  const fetchKeys = keyFetcher((...question) => {
+    asked.push(question);
+    return Promise.resolve(asked.length === 1 ? new TextEncoder().encode(JWKS) : new Uint8Array([0xff, 0xfe]));
+  });
+  const uri = "http://keys.example.com/jwks";
+  const source = {
+    kind: "remote",
+    uri,
+    cluster: "outbound|80||keys" as ClusterName,
+    timeoutMs: 0,
+    cacheMs: 1,
+  } as const;
+  assert.equal(await fetchKeys(source), JWKS);
+  assert.deepEqual(asked, [["outbound|80||keys", uri, 5_000]]);
+  await assert.rejects(fetchKeys({ ...source, timeoutMs: 700 }));
+  assert.deepEqual(asked[1], ["outbound|80||keys", uri, 700]);
 });
 
 test("jwt cache: a token is judged once at a time, a bad one each time", async () => {

@@ -54,6 +54,26 @@ describe("node resolver", () => {
     assert.equal(names.asked.length, 2);
   });
 
+  test("node resolver: a name server that does not answer holds up neither the hosts file nor the failure", async () => {
+    const tasks: { task: () => void; delayMs: number }[] = [];
+    const schedule = (task: () => void, delayMs: number) => {
+      const entry = { task, delayMs };
+      tasks.push(entry);
+      return () => void tasks.splice(tasks.indexOf(entry), 1);
+    };
+    const hosts = service({}, { "local 4": ["127.0.0.1"] });
+    const silent: NameService = { query: () => new Promise(() => {}), lookup: hosts.lookup };
+    const resolver = new NodeResolver(silent, schedule);
+    const local = resolver.answer("local", "v4");
+    const nobody = resolver.answer("nobody", "v4");
+    assert.deepEqual(hosts.asked, []);
+    for (const { task } of tasks.filter(({ delayMs }) => delayMs < 1_000)) task();
+    assert.deepEqual(await local, { addresses: [{ ip: "127.0.0.1", ttlSeconds: 30 }] });
+    for (const { task } of tasks.filter(({ delayMs }) => delayMs === 5_000)) task();
+    assert.deepEqual(await nobody, { failure: "nobody: no such name" });
+    assert.deepEqual(tasks, []);
+  });
+
   test("node resolver: this machine's own name for itself", async () => {
     const answer = await new NodeResolver().answer("localhost", "v4");
     assert.ok(

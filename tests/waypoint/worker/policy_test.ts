@@ -162,7 +162,10 @@ before(async () => {
   http = createHttpServer((request, response) => {
     let body = "";
     request.on("data", (piece) => body += piece);
-    request.on("end", () => response.end(`${request.url} ${request.headers["x-user"]} ${body}.`));
+    request.on("end", () => {
+      if (request.url === "/nothing") response.statusCode = 404;
+      response.end(`${request.url} ${request.headers["x-user"]} ${body}.`);
+    });
   });
   tcp = createTcpServer((socket) => {
     socket.write("hello");
@@ -339,4 +342,16 @@ test("worker policy: tokens are judged on the main thread, each once", async () 
   assert.equal(judged, asked);
   assert.match(await get(`${good}x`), /^HTTP\/1\.1 401 [^]*Jwt verification fails$/);
   assert.match(await get(await sign({ iss: "other" })), /^HTTP\/1\.1 401 /);
+});
+
+test("worker get: what is at an address comes through its cluster; what is no 200 does not", async () => {
+  const get = async (cluster: string, path: string) => {
+    const headers = [{ name: "x-user", value: "main" }];
+    const asked = { cluster: cluster as ClusterName, path, authority: "keys.example.com", headers, timeoutMs: 5_000 };
+    const { failure, body } = await workers.call({ ...asked, kind: "get", body: new Uint8Array(0) });
+    return body === undefined ? failure : new TextDecoder().decode(body);
+  };
+  assert.equal(await get("http", "/keys?a=b"), "/keys?a=b main .");
+  assert.equal(await get("http", "/nothing"), "HTTP 404");
+  assert.equal(await get("nobody", "/keys"), "the cluster nobody is not known");
 });

@@ -18,16 +18,18 @@ interface Failure {
 export class Backoff {
   readonly #failures = new Map<string, Failure>();
   readonly #random: () => number;
+  readonly #lastMs: number;
 
-  /** `random` gives [0, 1). */
-  constructor(random: () => number) {
+  /** `random` gives [0, 1). `lastMs`: never longer than this, 150 s if absent. */
+  constructor(random: () => number, lastMs: number = LAST_RETRY_MS) {
     this.#random = random;
+    this.#lastMs = lastMs;
   }
 
   /** Notes a failure: how long to wait now, in milliseconds. */
   fail(identity: string, error: string, nowMs: number): number {
     const count = (this.#failures.get(identity)?.count ?? 0) + 1;
-    const base = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(count - 1, 30));
+    const base = Math.min(this.#lastMs, FIRST_RETRY_MS * 2 ** Math.min(count - 1, 30));
     const delayMs = base * (1 + RETRY_JITTER * (2 * this.#random() - 1));
     this.#failures.set(identity, { count, untilMs: nowMs + delayMs, error });
     if (this.#failures.size > SWEEP_ABOVE) this.#sweep(nowMs);

@@ -39,6 +39,8 @@ export interface CertificateStoreOptions {
   readonly key?: KeyKind;
   /** Which part of its life a certificate still has when it is renewed, from 0 to 1; asked for each. Half if absent. */
   readonly graceRatio?: () => number;
+  /** The longest pause between two tries; 150 s if absent. */
+  readonly lastRetryMs?: number;
 }
 
 /** How long the CA may take for one answer. */
@@ -74,7 +76,7 @@ export class CertificateStore {
 
   constructor(options: CertificateStoreOptions) {
     this.#options = options;
-    this.#backoff = new Backoff(options.random);
+    this.#backoff = new Backoff(options.random, options.lastRetryMs);
   }
 
   /**

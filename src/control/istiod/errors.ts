@@ -21,8 +21,9 @@ export class IstiodError extends Error {
 }
 
 const STATUS_HINTS: Partial<Record<Code, string>> = {
-  [Code.Unauthenticated]: "check that AUTH_TOKEN is a token of ztunnel's service account for istiod's audience",
-  [Code.PermissionDenied]: "check that istiod trusts ztunnel's service account (CA_TRUSTED_NODE_ACCOUNTS)",
+  [Code.Unauthenticated]:
+    "check that the token (AUTH_TOKEN of a ztunnel) is one of the proxy's own service account, for istiod's audience",
+  [Code.PermissionDenied]: "check that istiod trusts the service account (for a ztunnel: CA_TRUSTED_NODE_ACCOUNTS)",
   [Code.Unimplemented]: "is this istiod, and is ambient mode enabled there?",
 };
 

@@ -29,6 +29,8 @@ export interface WaypointIdentityOptions {
 
 /** A certificate is never left to end before it is renewed. */
 const LEAST_GRACE = 0.02;
+/** A new token may lie there any moment, and the pod is given half a minute to become ready. A waypoint asks for one certificate, so that hurts no CA. */
+const LAST_RETRY_MS = 5_000;
 
 export class WaypointIdentity {
   readonly #options: WaypointIdentityOptions;
@@ -47,6 +49,7 @@ export class WaypointIdentity {
       schedule,
       random: Math.random,
       key: config.key,
+      lastRetryMs: LAST_RETRY_MS,
       graceRatio: () => graceRatio(config.secretGraceRatio, config.secretGraceJitter, Math.random),
       changed: (_, material) => this.#issued(material),
       failed: (identity, error, retryMs, timedOut) => {

@@ -14,7 +14,7 @@ test("errors: a status of the server is told with its name, and with what to che
     kind: "status",
     status: "permission_denied",
     message: "https://istiod:15012 answered permission_denied: no pods of it here " +
-      "(check that istiod trusts ztunnel's service account (CA_TRUSTED_NODE_ACCOUNTS))",
+      "(check that istiod trusts the service account (for a ztunnel: CA_TRUSTED_NODE_ACCOUNTS))",
   });
   assert.deepEqual(told(new ConnectError("", Code.DeadlineExceeded)), {
     kind: "status",

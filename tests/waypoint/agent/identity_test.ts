@@ -21,11 +21,15 @@ before(async () => {
 });
 after(() => rmSync(directory, { recursive: true }));
 
-function create(config: Partial<WaypointIdentityOptions["config"]> = {}) {
+function create(
+  config: Partial<WaypointIdentityOptions["config"]> = {},
+  requestCertificate: WaypointIdentityOptions["authority"]["requestCertificate"] = (id, csr) => ca.sign(id, csr),
+) {
   const seen = {
     issued: [] as TlsMaterial[],
     revoked: [] as (readonly string[])[],
     delays: [] as number[],
+    tasks: [] as (() => void)[],
     lines: [] as string[],
   };
   const identity = new WaypointIdentity({
@@ -38,11 +42,12 @@ function create(config: Partial<WaypointIdentityOptions["config"]> = {}) {
       ...config,
     },
     id: ID,
-    authority: { requestCertificate: (id, csr) => ca.sign(id, csr) },
+    authority: { requestCertificate },
     registry: undefined,
     log: { enabled: () => true, log: (level, target, message) => seen.lines.push(`${level} ${target} ${message}`) },
-    schedule: (_task, delayMs) => {
+    schedule: (task, delayMs) => {
       seen.delays.push(delayMs);
+      seen.tasks.push(task);
       return () => {};
     },
     issued: (material) => seen.issued.push(material),
@@ -108,4 +113,21 @@ test("identity: no revocation lists, as in most meshes, is nothing to warn of", 
   assert.deepEqual(seen.lines.filter((line) => /^(warn|error)/.test(line)), []);
   assert.deepEqual(seen.revoked, []);
   identity.close();
+});
+
+test("identity: a CA that refuses is asked again every few seconds, however often it has refused", async () => {
+  let asked = 0;
+  const { identity, seen } = create({}, () => {
+    asked++;
+    return Promise.reject(new Error("not this token"));
+  });
+  identity.start();
+  for (let i = 1; i <= 8; i++) {
+    await until(() => seen.lines.length === i, "the refusal");
+    // Also a timeout of the request is scheduled: the last one is the next try.
+    seen.tasks.at(-1)!();
+  }
+  assert.equal(asked, 9);
+  const pauses = seen.delays.filter((delayMs) => delayMs !== 10_000);
+  assert.ok(Math.max(...pauses) <= 6_000, `${pauses}`);
 });

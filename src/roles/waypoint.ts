@@ -26,8 +26,8 @@ import { startWaypointServers } from "./waypoint_servers.ts";
 const STDOUT = 1;
 /** A log that nobody reads is tried again this often. */
 const BLOCKED_LOG_MS = 50;
-/** By then the first configuration is in force and what only a start needs has run. */
-const SETTLED_MS = 3_000;
+/** By then the first configuration is in force and what only a start needs has run; on a busy node by the second of them. */
+const SETTLED_MS = [3_000, 9_000];
 /** Each of several scrapers sees the last value of a series. */
 const RETAIN_SERIES_MS = 60_000;
 
@@ -97,13 +97,15 @@ export async function runWaypoint(config: WaypointConfig): Promise<number> {
     waiting: (reason) => agent.readiness.explain(reason),
   });
   log.log("info", "main", "waypoint started", { workers: config.workers, node: agent.node.id });
-  const cancelRelease = schedule(() => {
-    shrinkMemory();
-    releaseStartupCode();
-  }, SETTLED_MS);
+  const releases = SETTLED_MS.map((delayMs) =>
+    schedule(() => {
+      shrinkMemory();
+      releaseStartupCode();
+    }, delayMs)
+  );
 
   const { reason, now } = await stop.requested;
-  cancelRelease();
+  for (const cancel of releases) cancel();
   if (!now) {
     log.log("info", "main", "draining", { reason });
     const end = await Promise.race([agent.drain(), stop.hurried.then(() => "told to hurry")]);

@@ -7,7 +7,7 @@ import { RevocationSweep, type SweptTunnel, WorkerRevocations } from "../../hbon
 import { createIoContext, type IoContext } from "../../net/io_context.ts";
 import { type Deferred, Reactor, Timer } from "../../net/reactor.ts";
 import { ownerNumber } from "../../platform/ownership.ts";
-import { releaseMemory, releaseStartupCode } from "../../platform/process.ts";
+import { releaseMemory, releaseStartupCode, shrinkMemory } from "../../platform/process.ts";
 import { peerAddress } from "../../platform/socket.ts";
 import type { ThreadPort } from "../../platform/thread.ts";
 import type { Log } from "../../telemetry/log.ts";
@@ -310,7 +310,9 @@ export class DataPlane {
     this.#turnsSeen = this.reactor.turns;
     if (this.#busySinceTidy && turns <= QUIET_TURNS && this.reactor.nowMs > SETTLED_MS) {
       this.#busySinceTidy = false;
-      releaseMemory();
+      // Compiled code is worth its memory to connections only.
+      if (this.#entrance.tunnels === 0) shrinkMemory();
+      else releaseMemory();
       releaseStartupCode();
     }
     this.reactor.setTimer(this.#housekeeping, HOUSEKEEPING_MS);

@@ -7,8 +7,8 @@ import { type Selection, SelectionParts } from "../engine/selection.ts";
 import type { Timing } from "../http/timing.ts";
 import type { ChainChoice, ChainName, ConfigUpdate } from "../spec/mod.ts";
 
-/** A ztunnel is told within this time, also by a busy istiod. */
-export const DEPARTED_MS = 2_000;
+/** A ztunnel is told within this time, also by a busy istiod. Shorter than what clusters stay (agent/live_config.ts). */
+export const DEPARTED_MS = 5_000;
 /** Of one mesh; each may hold thousands of services. */
 const MAX_DEPARTED = 4;
 const TARGET = "waypoint";

@@ -12,8 +12,8 @@ export interface EarlyComer {
   giveUp(): void;
 }
 
-/** Many times what lies between two pushes of istiod. Whoever asks for what is nowhere learns of it so much later. */
-export const EARLY_MS = 1_000;
+/** What lies between two pushes of a busy istiod. Whoever asks for what is nowhere learns of it so much later. */
+export const EARLY_MS = 3_000;
 /** Above it everybody is answered at once. */
 const MOST = 1_000;
 

@@ -250,18 +250,16 @@ test("worker: a policy about the server name waits for the client's hello", asyn
 });
 
 test("worker: CONNECT is answered 404 where nobody is, 503 where it cannot be served, 400 where it says nothing", async () => {
-  for (
-    const [authority, status] of [
+  await Promise.all(
+    [
       ["10.96.0.21:80", "404"],
       [`${VIP}:81`, "404"],
       ["10.0.2.7:15008", "404"],
       ["echo.demo.svc.cluster.local:80", "404"],
       [`${VIP}:120`, "503"],
       [`${VIP}`, "400"],
-    ]
-  ) {
-    assert.equal(await answered(client.connect(authority)), status, authority);
-  }
+    ].map(async ([authority, status]) => assert.equal(await answered(client.connect(authority)), status, authority)),
+  );
 });
 
 test("worker: requests of a refused chain are answered 503", async () => {

@@ -33,8 +33,11 @@ export function levelChange(query: Readonly<Record<string, string>>): string | u
   return changes.length === 0 ? undefined : changes.join(",");
 }
 
+/** What the log has for ztunnel's tools; nothing of a waypoint logs under it. */
+const ZTUNNELS = "hickory_server::server=off";
+
 export function levelsText(directives: string): string {
-  const parts = directives.split(",").filter((part) => part !== "");
+  const parts = directives.split(",").filter((part) => part !== "" && part !== ZTUNNELS);
   const rows = parts.map((part) => {
     const equals = part.lastIndexOf("=");
     const name = equals < 0 ? "default" : part.slice(0, equals);

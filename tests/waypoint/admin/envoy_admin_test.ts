@@ -156,6 +156,12 @@ test("admin: logging shows and sets levels in Envoy's words", async () => {
   assert.equal(all.directives, "warn,hbone=trace,config=off");
 });
 
+test("admin: logging does not show what only ztunnel's tools look for", async () => {
+  const all = testAdmin();
+  all.directives = "info,hickory_server::server=off,config=debug";
+  assert.equal(await all.text("/logging", "POST"), "active loggers:\n  default: info\n  config: debug\n");
+});
+
 test("admin: what changes something takes POST alone", async () => {
   const all = testAdmin();
   for (

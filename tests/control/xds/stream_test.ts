@@ -162,7 +162,10 @@ test("xds stream: a status of the server is told as such", () =>
     await assert.rejects(first, (error: IstiodError) => {
       assert.ok(error instanceof IstiodError);
       assert.deepEqual([error.kind, error.status], ["status", "unauthenticated"]);
-      assert.match(error.message, /answered unauthenticated: token expired \(check that AUTH_TOKEN/);
+      assert.match(
+        error.message,
+        /answered unauthenticated: token expired \(check that the token \(AUTH_TOKEN of a ztunnel\)/,
+      );
       return true;
     });
   }));

@@ -33,6 +33,7 @@ const CLUSTER_SCOPED = new Set([
   "ClusterRoleBinding",
 ]);
 const IRREGULAR: Readonly<Record<string, string>> = { Gateway: "gateways", GatewayClass: "gatewayclasses" };
+const NAMESPACE_TRIES = 10;
 const MERGE_PATCH = "application/merge-patch+json";
 
 export class KubeApi {
@@ -48,12 +49,26 @@ export class KubeApi {
     const { status, ...wanted } = object;
     let made: KubeObject;
     try {
-      made = await this.#send("POST", collectionPath(object), wanted);
+      made = await this.#create(collectionPath(object), wanted);
     } catch (error) {
       if (!(error instanceof KubeError) || error.status !== 409) throw error;
       made = await this.#send("PATCH", objectPath(object), wanted, MERGE_PATCH);
     }
     return status === undefined ? made : await this.patchStatus(object, status);
+  }
+
+  /** An API server that has much to do may not know of a namespace yet that it has just made. */
+  async #create(path: string, wanted: unknown): Promise<KubeObject> {
+    for (let tries = 1;; tries++) {
+      try {
+        return await this.#send("POST", path, wanted);
+      } catch (error) {
+        const isEarly = error instanceof KubeError && error.status === 404 &&
+          /namespaces ".*" not found/.test(error.message);
+        if (!isEarly || tries === NAMESPACE_TRIES) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
   }
 
   /** Changes what is given of an object. */

@@ -96,12 +96,21 @@ function fileOf(place: Place): string {
   return "node" in place ? `node.${place.node}` : `pod.${place.pod}@${place.namespace}`;
 }
 
-/** The process that a wrapper such as unshare or nsenter started; pids as this process sees them. */
+/**
+ * The process that a wrapper such as unshare or nsenter started; pids as this process sees them. The wrapper's own
+ * if that is over already: what it started may end before anyone could look.
+ */
 export async function onlyChild(pid: number): Promise<number> {
   for (let attempt = 0; attempt < 500; attempt++) {
-    const child = Number((await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim().split(" ")[0]);
+    const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8").catch(ifGone);
+    if (children === undefined) return pid;
+    const child = Number(children.trim().split(" ")[0]);
     if (child > 0) return child;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   throw new Error(`process ${pid} started nothing`);
+}
+
+function ifGone(error: Error & { readonly code?: string }): undefined {
+  if (error.code !== "ENOENT" && error.code !== "ESRCH") throw error;
 }

@@ -1,5 +1,5 @@
 /** What this process is allowed and has: open files, signals that would kill it, the death of its parent. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { describeErrno } from "./errno.ts";
 import { errnoWord, libc } from "./libc.ts";
 import { runtime } from "./runtime.ts";
@@ -44,22 +44,27 @@ export function openDescriptors(): number {
 }
 
 /**
- * Gives back the resident pages of program code, of which most ran once, to start: what is needed is mapped again from the page
- * cache at its next use. Only mappings of files that are executable and not writable are touched: nobody has
- * written to them, so nothing can be lost. Returns how many bytes of address space that were.
+ * Gives back the resident pages of program code and constants, of which most served the start alone: what is needed is mapped again from
+ * the page cache at its next use. Touched are mappings of files that are executable and not writable, and the beginning of the
+ * program itself, which no relocation writes to: nothing can be lost. Returns how many bytes of address space that were.
  */
 export function releaseStartupCode(): number {
   let maps: string;
+  let program: string;
   try {
     maps = readFileSync("/proc/self/maps", "utf8");
+    program = readlinkSync("/proc/self/exe");
   } catch {
     // No descriptor is left: a saving is not worth the process.
     return 0;
   }
   let bytes = 0;
   for (const line of maps.split("\n")) {
-    const mapping = /^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ [1-9]\d*\s+\//.exec(line);
+    const mapping = /^([0-9a-f]+)-([0-9a-f]+) r-(.)p (\S+) \S+ [1-9]\d*\s+(\/.*)$/.exec(line);
     if (mapping === null) continue;
+    const [, , , executable, offset, file] = mapping;
+    // Other read-only parts may hold relocations, which are nowhere in the file.
+    if (executable !== "x" && (file !== program || !/^0+$/.test(offset!))) continue;
     const start = BigInt(`0x${mapping[1]}`);
     const length = Number(BigInt(`0x${mapping[2]}`) - start);
     const pointer = runtime.pointerFrom(start);

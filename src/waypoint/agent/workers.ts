@@ -133,7 +133,7 @@ export class Workers {
     return this.confirmed(epoch);
   }
 
-  /** Counts of every worker that answers in time. */
+  /** Counts of every worker that answers in time, in parts; all of them are summed. */
   report(): Promise<readonly WorkerReport[]> {
     const id = this.#nextReport++;
     return new Promise((resolve) => {
@@ -266,8 +266,9 @@ export class Workers {
       }
       case "report": {
         const pending = this.#reports.get(message.id);
-        if (pending === undefined || !pending.waiting.delete(index)) return;
+        if (pending === undefined || !pending.waiting.has(index)) return;
         pending.reports.push(message.report);
+        if (message.isLast) pending.waiting.delete(index);
         if (pending.waiting.size === 0) pending.done();
         return;
       }

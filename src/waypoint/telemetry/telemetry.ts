@@ -148,16 +148,19 @@ export class WorkerTelemetry implements WorkerHooks {
     logger?.(connectFormatFacts(refusal, this.#options.localPrincipal, this.#options.timing.nowMs));
   }
 
-  report(): WorkerCounts {
+  *report(): Generator<WorkerCounts> {
     this.#postMetrics();
     const { clusters, droppedLines } = this.#options;
-    return {
+    yield {
       http: plain(this.#httpCounts),
       tcp: plain(this.#tcpCounts),
       rbac: { ...this.rbac.counts },
-      clusters: clusterCounts(clusters()?.all() ?? []),
+      clusters: [],
       dropped: { log_lines: droppedLines(), telemetry_records: this.#batches.dropped, metric_series: this.#fullSets },
     };
+    for (const slice of clusterCounts([...clusters()?.all() ?? []])) {
+      yield { http: {}, tcp: {}, rbac: {}, clusters: slice, dropped: {} };
+    }
   }
 
   flush(): void {

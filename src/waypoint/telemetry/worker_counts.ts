@@ -97,8 +97,17 @@ export class RbacCounts implements RbacCounters {
   }
 }
 
-/** Clusters that nothing was asked of are told by their members alone. */
-export function clusterCounts(clusters: Iterable<UpstreamCluster>): ClusterCounts[] {
+/** A slice of so many takes 0.2 ms to make and to clone; between slices the reactor serves. */
+const SLICE_CLUSTERS = 50;
+
+/** Clusters that nothing was asked of are told by their members alone. In slices, each made when it is asked for. */
+export function* clusterCounts(clusters: readonly UpstreamCluster[]): Generator<readonly ClusterCounts[]> {
+  for (let start = 0; start < clusters.length; start += SLICE_CLUSTERS) {
+    yield countSlice(clusters.slice(start, start + SLICE_CLUSTERS));
+  }
+}
+
+function countSlice(clusters: readonly UpstreamCluster[]): ClusterCounts[] {
   const all: ClusterCounts[] = [];
   for (const cluster of clusters) {
     const counters = nonZero(cluster.counters);

@@ -25,6 +25,7 @@ import { Entrance } from "./entrance.ts";
 import type { WorkerHooks, WorkerInstruments } from "./hooks.ts";
 import { LimitBoards } from "./limit_places.ts";
 import type { FromWorker, ToWorker, WorkerStart } from "./messages.ts";
+import { PartedReport } from "./parted_report.ts";
 import { Peers } from "./peers.ts";
 import { createUpstreams, type Upstreams } from "./upstreams.ts";
 
@@ -291,16 +292,18 @@ export class DataPlane {
   }
 
   #report(id: number): void {
-    this.#post({
-      type: "report",
+    const report = new PartedReport({
       id,
-      report: {
+      counts: {
         connections: this.#entrance.tunnels,
         streams: this.#chains.sessions,
         refusedChains: this.#chains.refusals,
-        telemetry: this.#hooks.report(),
       },
+      telemetry: this.#hooks.report(),
+      reactor: this.reactor,
+      post: (message) => this.#post(message),
     });
+    report.flush();
   }
 
   #keepHouse(): void {

@@ -56,8 +56,8 @@ export interface WorkerHooks {
   tcpOpened(facts: TcpFacts): void;
   tcpFinished(facts: TcpFacts): void;
   connectRefused(refusal: ConnectRefusal, terminate: TerminateSpec | undefined): void;
-  /** Added to the worker's report. Cloneable. */
-  report(): unknown;
+  /** What the worker counts, in parts that are summed. Cloneable; each is made when it is asked for. */
+  report(): Iterable<unknown>;
   /** The process ends: what is held back is written. */
   flush(): void;
 }
@@ -79,7 +79,7 @@ const NO_HOOKS: WorkerHooks = {
   tcpOpened: () => {},
   tcpFinished: () => {},
   connectRefused: () => {},
-  report: () => undefined,
+  report: () => [],
   flush: () => {},
 };
 

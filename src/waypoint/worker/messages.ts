@@ -88,11 +88,12 @@ export type FromWorker =
   | { readonly type: "called"; readonly id: number; readonly outcome: CollectorOutcome }
   /** A connection for another worker. */
   | { readonly type: "pass"; readonly worker: number; readonly fd: number }
-  | { readonly type: "report"; readonly id: number; readonly report: WorkerReport }
+  /** A part of a report: all parts of all workers are summed. */
+  | { readonly type: "report"; readonly id: number; readonly report: WorkerReport; readonly isLast: boolean }
   /** After `cut`: nothing is left. */
   | { readonly type: "ended" };
 
-/** Counts of one worker, for the admin server. */
+/** Counts of one worker or of a part of it, for the admin server. */
 export interface WorkerReport {
   /** Tunnels on port 15008. */
   readonly connections: number;
@@ -100,6 +101,6 @@ export interface WorkerReport {
   readonly streams: number;
   /** Chains that could not be compiled, with why. */
   readonly refusedChains: Readonly<Record<string, string>>;
-  /** Whatever telemetry adds. */
+  /** Of telemetry. */
   readonly telemetry: unknown;
 }

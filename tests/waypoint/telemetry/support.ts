@@ -72,7 +72,7 @@ export function caught(options: { readonly timing?: TestTiming; readonly chances
     warnings,
     rests,
     scrape(name) {
-      telemetry.report();
+      telemetry.report().next();
       for (const message of messages.slice(merged)) main.received(message);
       merged = messages.length;
       return renderOpenMetrics(registry).split("\n").filter((line) => line.startsWith(name));

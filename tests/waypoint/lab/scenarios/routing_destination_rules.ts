@@ -1,6 +1,7 @@
 /** DestinationRule behind a waypoint (reference waypoint 4.5 to 4.7): who is chosen, who is left out, and how much is let through. */
 import process from "node:process";
 import type { HttpAnswer } from "../apps/protocol.ts";
+import { eventually, pause } from "../../../e2e/support/wait.ts";
 import { istioObject } from "../support/objects.ts";
 import { assertThat, check, countApps, expectRows, httpRow, type Row } from "../support/rows.ts";
 import { scenario, type Scene } from "../support/scenario.ts";
@@ -29,13 +30,16 @@ function sticky(name: string, ask: (value: string) => Promise<HttpAnswer>): Row 
   };
 }
 
+/** How long an endpoint warms up: new to it for some seconds on a slow machine, too. */
+const WARM_MS = 12_000;
+
 let keys = 0;
 
 scenario("routing: DestinationRule, subsets, balancing, hashes, limits and outliers", async (scene) => {
   const { client, alpha, beta } = await scene.stage();
   const both = [alpha, beta];
   const made = await makeServices(scene, both);
-  const { subsets, robin, random, least, header, source, query, maglev, cookie, narrow, single, sick } = made;
+  const { subsets, robin, random, least, header, source, query, maglev, cookie, narrow, single, sick, warm } = made;
   const ask = (service: LabService, { path = "/", headers = {} }: Ask = {}, from = client) =>
     from.app.http(service.url("http", path), { headers, timeoutMs: 10_000 });
   const shares = (service: LabService, times: number) =>
@@ -102,6 +106,22 @@ scenario("routing: DestinationRule, subsets, balancing, hashes, limits and outli
       },
     },
     {
+      name: "a new endpoint gets little at first, and its share when it is warm",
+      async check() {
+        const betas = async () => (await shares(warm, 40))["beta"] ?? 0;
+        await warm.setPods(alpha.pod);
+        await eventually(async () => assertThat(await betas() === 0, "beta is still asked"), 10_000);
+        await pause(WARM_MS);
+        await warm.setPods(alpha.pod, beta.pod);
+        await eventually(async () => assertThat(await betas() > 0, "beta is not asked"), 10_000);
+        const cold = await betas();
+        assertThat(cold < 16, `beta, new, answered ${cold} of 40`);
+        await pause(WARM_MS);
+        const grown = await betas();
+        assertThat(grown >= 18, `beta, warm, answered ${grown} of 40`);
+      },
+    },
+    {
       name: "outliers are left out",
       async check() {
         // Each application fails so often for a key; beta has been told before.
@@ -138,8 +158,9 @@ async function makeServices(scene: Scene, both: readonly AppPod[]) {
     narrow: await service("narrow"),
     single: await service("single"),
     sick: await service("sick"),
+    warm: await scene.addService("warm", { pods: [both[0]!] }),
   };
-  const { subsets, robin, random, least, header, maglev, source, query, cookie, narrow, single, sick } = made;
+  const { subsets, robin, random, least, header, maglev, source, query, cookie, narrow, single, sick, warm } = made;
   const subset = (path: string, name: string) => ({
     match: [{ uri: { exact: path } }],
     route: [{ destination: { host: subsets.hostname, subset: name, port: { number: 80 } } }],
@@ -164,6 +185,7 @@ async function makeServices(scene: Scene, both: readonly AppPod[]) {
       connectionPool: { tcp: { maxConnections: 1 }, http: { http1MaxPendingRequests: 1, http2MaxRequests: 2 } },
     }),
     policy(single, { connectionPool: { http: { maxRequestsPerConnection: 1 } } }),
+    balanced(warm, { simple: "ROUND_ROBIN", warmup: { duration: `${WARM_MS / 1000}s` } }),
     policy(sick, {
       loadBalancer: { simple: "ROUND_ROBIN" },
       outlierDetection: { consecutive5xxErrors: 2, interval: "0.5s", baseEjectionTime: "60s", maxEjectionPercent: 100 },

@@ -13,6 +13,17 @@ const faults = ({ service }: Places): readonly Route[] => {
       look: gives({}, { status: 418, body: "fault filter abort", headers: { "x-app": undefined } }),
     },
     {
+      name: "fault: abort with a status of gRPC",
+      route: { ...here, fault: { abort: { grpcStatus: "UNAVAILABLE", ...always } } },
+      look: all(
+        gives({}, { status: 200, body: "fault filter abort", headers: { "x-app": undefined } }),
+        gives({ method: "POST", headers: { "content-type": "application/grpc" } }, {
+          status: 200,
+          headers: { "grpc-status": "14", "grpc-message": "fault filter abort", "x-app": undefined },
+        }),
+      ),
+    },
+    {
       name: "fault: delay",
       route: { ...here, fault: { delay: { fixedDelay: "0.4s", ...always } } },
       look: async (send) => {

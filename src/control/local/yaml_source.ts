@@ -1,7 +1,8 @@
 /**
- * A YAML text as plain data that still knows where each part of it stands, for messages with line and column.
+ * A YAML text, of one document or of several, as plain data that still knows where each part of it stands, for messages with
+ * line and column.
  */
-import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments } from "yaml";
 
 /** A place in the data: keys and indices from the root. */
 export type SourcePath = readonly (string | number)[];
@@ -13,41 +14,58 @@ export interface Problem {
   readonly message: string;
 }
 
-export interface YamlSource {
+export interface YamlDocument {
   readonly value: unknown;
-  /** Where `path` stands; for a part that is not there, the nearest that encloses it. */
+  /** Where `path`, from the document's root, stands in the text; for a part that is not there, the nearest that encloses it. */
   at(path: SourcePath, message: string): Problem;
 }
 
-/** A mesh of a hundred thousand pods fits; in characters. */
+export type YamlSource = YamlDocument;
+
+type Refused = { readonly ok: false; readonly problems: readonly Problem[] };
+
+/** A mesh of a hundred thousand pods fits; in characters, over all documents. */
 const MAX_CHARS = 64 * 1024 * 1024;
-/** Bounds what anchors and aliases may expand to (the "billion laughs"). */
+/** Bounds what the anchors and aliases of a document may expand to (the "billion laughs"). */
 const MAX_ALIASES = 1000;
 
-/** Reads one YAML document, or tells every syntax error in it. */
-export function readYaml(
+/** Reads every YAML document that is not empty, in order, or tells every syntax error in the text. */
+export function readYamlDocuments(
   text: string,
-): { readonly ok: true; readonly source: YamlSource } | { readonly ok: false; readonly problems: readonly Problem[] } {
+): { readonly ok: true; readonly documents: readonly YamlDocument[] } | Refused {
   if (text.length > MAX_CHARS) {
     return { ok: false, problems: [{ line: 1, column: 1, message: `the file has more than ${MAX_CHARS} characters` }] };
   }
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false, logLevel: "error" });
   const position = (offset: number) => {
     const { line, col } = lineCounter.linePos(offset);
     return { line: Math.max(line, 1), column: Math.max(col, 1) };
   };
-  if (document.errors.length > 0) {
-    const problems = document.errors.map((error) => ({ ...position(error.pos[0]), message: error.message }));
-    return { ok: false, problems };
+  const parsed = parseAllDocuments(text, { lineCounter, prettyErrors: false, logLevel: "error" });
+  const problems = parsed.flatMap((document) =>
+    document.errors.map((error) => ({ ...position(error.pos[0]), message: error.message }))
+  );
+  const documents: YamlDocument[] = [];
+  for (const document of problems.length === 0 ? parsed : []) {
+    const start = position(document.contents?.range[0] ?? 0);
+    try {
+      const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
+      if (value === null || value === undefined) continue;
+      documents.push({ value, at: (path, message) => ({ ...position(offsetOf(document, path)), message }) });
+    } catch (error) {
+      problems.push({ ...start, message: (error as Error).message });
+    }
   }
-  try {
-    const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
-    const at = (path: SourcePath, message: string) => ({ ...position(offsetOf(document, path)), message });
-    return { ok: true, source: { value, at } };
-  } catch (error) {
-    return { ok: false, problems: [{ line: 1, column: 1, message: (error as Error).message }] };
-  }
+  return problems.length === 0 ? { ok: true, documents } : { ok: false, problems };
+}
+
+/** Reads a text of one YAML document. */
+export function readYaml(text: string): { readonly ok: true; readonly source: YamlSource } | Refused {
+  const read = readYamlDocuments(text);
+  if (!read.ok) return read;
+  const [first, second] = read.documents;
+  if (second !== undefined) return { ok: false, problems: [second.at([], "the file has more than one document")] };
+  return { ok: true, source: first ?? { value: null, at: (_, message) => ({ line: 1, column: 1, message }) } };
 }
 
 function offsetOf(document: Document.Parsed, path: SourcePath): number {

@@ -82,6 +82,58 @@ export class FieldReader {
     return this.fail([...path, key], `${key} must be a text or a list of texts, is ${kindOf(value)}`);
   }
 
+  /** A text that is not empty; absent reads as undefined. */
+  text(fields: Fields, key: string, path: SourcePath): string | undefined {
+    const value = fields[key];
+    if (value === undefined || (typeof value === "string" && value !== "")) return value;
+    if (typeof value !== "number" && typeof value !== "boolean") {
+      return this.fail([...path, key], `${key} must be a text, is ${value === "" ? "an empty one" : kindOf(value)}`);
+    }
+    return this.fail([...path, key], `${key} must be a text, is ${kindOf(value)}; write it in quotes`);
+  }
+
+  requiredText(fields: Fields, key: string, path: SourcePath): string {
+    if (fields[key] === undefined) this.fail(path, `${key} is missing`);
+    return this.text(fields, key, path) ?? "";
+  }
+
+  /** A list of texts that are not empty; absent reads as an empty list. */
+  textList(fields: Fields, key: string, path: SourcePath): readonly string[] {
+    const list = fields[key];
+    if (list === undefined) return [];
+    if (!Array.isArray(list)) {
+      this.fail([...path, key], `${key} must be a list of texts, is ${kindOf(list)}`);
+      return [];
+    }
+    return list.flatMap((item: unknown, index) => {
+      if (typeof item === "string" && item !== "") return [item];
+      const what = item === "" ? "an empty text" : kindOf(item);
+      this.fail([...path, key, index], `${key} must be a list of texts (numbers in quotes), holds ${what}`);
+      return [];
+    });
+  }
+
+  /** One of `choices`; absent reads as undefined. */
+  choice<const T extends string>(
+    fields: Fields,
+    key: string,
+    path: SourcePath,
+    choices: readonly T[],
+  ): T | undefined {
+    const value = fields[key];
+    const choice = choices.find((choice) => choice === value);
+    if (choice !== undefined || value === undefined) return choice;
+    return this.fail([...path, key], `${key} must be ${choices.join(" or ")}, is ${kindOf(value)}`);
+  }
+
+  /** A whole number from `min` to `max`; absent reads as undefined. */
+  integer(fields: Fields, key: string, path: SourcePath, min: number, max: number): number | undefined {
+    const value = fields[key];
+    if (value === undefined) return undefined;
+    if (typeof value === "number" && Number.isInteger(value) && value >= min && value <= max) return value;
+    return this.fail([...path, key], `${key} must be a whole number from ${min} to ${max}, is ${kindOf(value)}`);
+  }
+
   /** Reports every key that is not in `known`. */
   onlyKnown(fields: Fields, known: readonly string[], path: SourcePath): void {
     for (const key of Object.keys(fields)) {
@@ -90,7 +142,8 @@ export class FieldReader {
   }
 }
 
-function kindOf(value: unknown): string {
+/** What a value is, for a message. */
+export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return "empty";
   if (Array.isArray(value)) return "a list";
   return typeof value === "object" ? "a mapping" : `the ${typeof value} ${JSON.stringify(value)}`;

@@ -1,0 +1,106 @@
+/**
+ * Reads the Kubernetes objects of a mesh file. Each document is one object, or a List of objects as `kubectl get -o yaml` prints it.
+ */
+import { type FieldReader, type Fields, kindOf } from "../field_reader.ts";
+import type { SourcePath } from "../yaml_source.ts";
+import { readGateway } from "./gateway.ts";
+import { readNamespace } from "./namespace.ts";
+import type {
+  AuthorizationPolicy,
+  KubeObjects,
+  ObjectHead,
+  RequestAuthentication,
+  RouteObject,
+  WaypointGateway,
+} from "./objects.ts";
+
+/** A document that has an apiVersion or a kind. */
+export interface KubeDocument {
+  readonly value: unknown;
+  /** Where it stands in the file. */
+  readonly path: SourcePath;
+}
+
+interface Lists {
+  readonly namespaces: ObjectHead[];
+  readonly gateways: WaypointGateway[];
+  readonly routes: RouteObject[];
+  readonly policies: AuthorizationPolicy[];
+  readonly authentications: RequestAuthentication[];
+}
+
+interface Kind {
+  /** The first is the one to write. */
+  readonly versions: readonly string[];
+  /** Reads an object of this kind into its list. */
+  read(reader: FieldReader, fields: Fields, path: SourcePath, lists: Lists): ObjectHead;
+}
+
+const GATEWAY_API = ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"] as const;
+
+function kind<T extends ObjectHead>(
+  versions: readonly string[],
+  read: (reader: FieldReader, fields: Fields, path: SourcePath) => T,
+  listOf: (lists: Lists) => T[],
+): Kind {
+  return {
+    versions,
+    read(reader, fields, path, lists) {
+      const object = read(reader, fields, path);
+      listOf(lists).push(object);
+      return object;
+    },
+  };
+}
+
+const KINDS: ReadonlyMap<string, Kind> = new Map([
+  ["Gateway", kind(GATEWAY_API, readGateway, ({ gateways }) => gateways)],
+  ["Namespace", kind(["v1"], readNamespace, ({ namespaces }) => namespaces)],
+]);
+
+/** What is wrong goes to `reader`; then what is returned is of no use. */
+export function readKubeObjects(reader: FieldReader, documents: readonly KubeDocument[]): KubeObjects {
+  const lists: Lists = { namespaces: [], gateways: [], routes: [], policies: [], authentications: [] };
+  const seen = new Set<string>();
+  for (const { value, path } of documents.flatMap((document) => expandList(reader, document))) {
+    const fields = reader.object(value, path);
+    const kind = kindNamed(reader, fields, path);
+    if (kind === undefined) continue;
+    const { name, namespace } = kind.read(reader, fields, path, lists);
+    // One of a cluster is in no namespace.
+    const key = fields.kind === "Namespace" ? name : `${namespace}/${name}`;
+    if (name === "") continue;
+    if (seen.has(`${fields.kind} ${key}`)) {
+      reader.fail([...path, "metadata", "name"], `${fields.kind} ${key} is there twice`);
+    }
+    seen.add(`${fields.kind} ${key}`);
+  }
+  return { ...lists, namespaces: new Map(lists.namespaces.map(({ name, labels }) => [name, labels])) };
+}
+
+function expandList(reader: FieldReader, document: KubeDocument): readonly KubeDocument[] {
+  const { value, path } = document;
+  if (typeof value !== "object" || value === null || !("kind" in value) || value.kind !== "List") return [document];
+  const list = value as Fields;
+  reader.onlyKnown(list, ["apiVersion", "kind", "metadata", "items"], path);
+  if (list.apiVersion !== "v1") reader.fail([...path, "apiVersion"], "the apiVersion of a List is v1");
+  return reader.objects(list.items, [...path, "items"]).map(({ fields, path }) => ({ value: fields, path }));
+}
+
+function kindNamed(reader: FieldReader, fields: Fields, path: SourcePath): Kind | undefined {
+  const known = [...KINDS.keys()].sort();
+  if (fields.kind === undefined) return reader.fail(path, `kind is missing; known are ${known.join(", ")}`);
+  const kind = typeof fields.kind === "string" ? KINDS.get(fields.kind) : undefined;
+  if (kind === undefined) {
+    const what = typeof fields.kind === "string" ? `the kind ${fields.kind}` : kindOf(fields.kind);
+    return reader.fail([...path, "kind"], `${what} is not known to ambit local; known are ${known.join(", ")}`);
+  }
+  const version = fields.apiVersion;
+  if (typeof version === "string" && kind.versions.includes(version)) return kind;
+  if (version === undefined) return reader.fail(path, `apiVersion is missing; write apiVersion: ${kind.versions[0]}`);
+  const is = typeof version === "string" ? `is ${version}` : `is ${kindOf(version)}`;
+  return reader.fail(
+    [...path, "apiVersion"],
+    `the apiVersion of ${fields.kind} must be ${kind.versions.join(" or ")}, ${is}`,
+  );
+}

@@ -5,7 +5,7 @@
  * A cluster that istiod has removed stays, with its endpoints, while a chain in force still names it: istiod removes it one push before the routes to
  * it. And for a while after: clients of a chain that is gone learn of it with their next answer.
  *
- * Nothing waits for ever: after `WAIT_MS` what is here comes into force as it is.
+ * Nothing waits for ever: what has waited for `WAIT_MS` comes into force as it is, by itself.
  */
 import type {
   ChainName,
@@ -21,11 +21,16 @@ import type {
   WorkloadSpec,
 } from "../spec/mod.ts";
 
+import { Patience } from "./patience.ts";
+
 export type Change = Omit<ConfigUpdate, "epoch">;
 type MutableChange = { -readonly [K in keyof Change]: Change[K] };
 
 /** istiod answers a new subscription within a second, also when it is busy. */
 export const WAIT_MS = 5_000;
+
+/** What waits is looked at so often; each then waits for as much longer at most. */
+export const LOOK_MS = 1_000;
 
 /** Longer than a connection of a removed chain is waited for that asks nothing. */
 export const DEPARTED_MS = 10_000;
@@ -51,6 +56,8 @@ export class LiveConfig {
   readonly #leavingEndpoints = new Set<string>();
   /** Clusters of chains that are gone, with what ends that. */
   readonly #departed = new Map<ReadonlySet<ClusterName>, () => void>();
+  /** A newer version is another one. Names are of those that leave. */
+  readonly #patience = new Patience<ClusterSpec | ChainSpec | ClusterName>(WAIT_MS / LOOK_MS);
   #cancelTimer: (() => void) | undefined;
 
   constructor(options: LiveConfigOptions) {
@@ -65,6 +72,7 @@ export class LiveConfig {
     this.#admitData(change, out);
     for (const cluster of change.clusters ?? []) {
       this.#leaving.delete(cluster.name);
+      this.#patience.forget(cluster.name);
       if (cluster.discovery.kind === "eds") this.#leavingEndpoints.delete(cluster.discovery.name);
       this.#waitingClusters.set(cluster.name, cluster);
     }
@@ -81,7 +89,7 @@ export class LiveConfig {
       this.#depart(chain);
     }
     for (const chain of change.chains ?? []) this.#waitingChains.set(chain.name, chain);
-    this.#release(out, false);
+    this.#release(out);
     this.#watch();
     return Object.keys(out).length === 0 ? undefined : out;
   }
@@ -152,11 +160,10 @@ export class LiveConfig {
     }
   }
 
-  /** `all`: whether it is ready or not. */
-  #release(out: MutableChange, all: boolean): void {
+  #release(out: MutableChange): void {
     const clusters: ClusterSpec[] = [];
     for (const [name, cluster] of this.#waitingClusters) {
-      if (!all && !this.#isWarm(cluster)) continue;
+      if (!this.#patience.isOver(cluster) && !this.#isWarm(cluster)) continue;
       this.#waitingClusters.delete(name);
       this.#clusters.set(name, cluster);
       clusters.push(cluster);
@@ -167,26 +174,26 @@ export class LiveConfig {
     }
     const chains: ChainSpec[] = [];
     for (const [name, chain] of this.#waitingChains) {
-      if (!all && this.#waits(chain)) continue;
+      if (!this.#patience.isOver(chain) && this.#waits(chain)) continue;
       this.#waitingChains.delete(name);
       this.#chains.set(name, chain);
       chains.push(chain);
     }
     if (chains.length > 0) out.chains = chains;
-    this.#removeClusters(out, all);
+    this.#removeClusters(out);
     this.#removeEndpoints(out);
   }
 
-  #removeClusters(out: MutableChange, all: boolean): void {
+  #removeClusters(out: MutableChange): void {
     if (this.#leaving.size === 0) return;
+    const departed = new Set<ClusterName>();
+    for (const clusters of this.#departed.keys()) for (const name of clusters) departed.add(name);
     const named = new Set<ClusterName>();
-    for (const clusters of this.#departed.keys()) for (const name of clusters) named.add(name);
-    if (!all) {
-      for (const chain of [...this.#chains.values(), ...this.#waitingChains.values()]) {
-        for (const name of clustersOf(chain)) named.add(name);
-      }
+    for (const chain of [...this.#chains.values(), ...this.#waitingChains.values()]) {
+      for (const name of clustersOf(chain)) named.add(name);
     }
-    const removed = [...this.#leaving].filter((name) => !named.has(name));
+    const stays = (name: ClusterName) => departed.has(name) || (named.has(name) && !this.#patience.isOver(name));
+    const removed = [...this.#leaving].filter((name) => !stays(name));
     for (const name of removed) {
       this.#leaving.delete(name);
       this.#clusters.delete(name);
@@ -215,14 +222,14 @@ export class LiveConfig {
     if (clusters.size === 0) return;
     const end = () => {
       this.#departed.delete(clusters);
-      this.#releaseLater(false);
+      this.#releaseLater();
     };
     this.#departed.set(clusters, this.#options.schedule(end, DEPARTED_MS));
   }
 
-  #releaseLater(all: boolean): void {
+  #releaseLater(): void {
     const out: MutableChange = {};
-    this.#release(out, all);
+    this.#release(out);
     if (Object.keys(out).length > 0) this.#options.released(out);
   }
 
@@ -256,12 +263,17 @@ export class LiveConfig {
     if (!waiting) {
       this.#cancelTimer?.();
       this.#cancelTimer = undefined;
+      this.#patience.clear();
       return;
     }
     this.#cancelTimer ??= this.#options.schedule(() => {
       this.#cancelTimer = undefined;
-      this.#releaseLater(true);
-    }, WAIT_MS);
+      this.#patience.look(
+        new Set([...this.#waitingClusters.values(), ...this.#waitingChains.values(), ...this.#leaving]),
+      );
+      this.#releaseLater();
+      this.#watch();
+    }, LOOK_MS);
   }
 }
 

@@ -1,7 +1,7 @@
 /** What waits for what, before it comes into force. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Change, DEPARTED_MS, LiveConfig, WAIT_MS } from "../../../src/waypoint/agent/live_config.ts";
+import { type Change, DEPARTED_MS, LiveConfig, LOOK_MS, WAIT_MS } from "../../../src/waypoint/agent/live_config.ts";
 import type {
   ChainName,
   ClusterName,
@@ -154,10 +154,39 @@ test("live config: a cluster waits for the secrets of its transport", () => {
 test("live config: nothing waits for ever", async () => {
   const { live, time, released } = create();
   live.admit({ clusters: [cluster("a")], chains: [chain("x", "a")] });
-  await time.advance(WAIT_MS - 1);
+  await time.advance(WAIT_MS);
   assert.deepEqual(released, []);
-  await time.advance(1);
+  await time.advance(LOOK_MS);
   assert.deepEqual(released.map(names), [{ chains: ["x"], clusters: ["a"], endpoints: [] }]);
+  await time.advance(WAIT_MS);
+  assert.equal(time.pending, 0, "nothing is looked at any more");
+});
+
+test("live config: what comes while something else waits has its own time", async () => {
+  const { live, time, released } = create();
+  live.admit({ clusters: [cluster("served")], endpoints: [endpoints("served")], chains: [chain("s", "served")] });
+  live.admit({ clusters: [cluster("old")], chains: [chain("x", "old")] });
+  await time.advance(WAIT_MS - 1);
+  live.admit({ clusters: [cluster("new")], chains: [chain("y", "new")] });
+  // istiod tells of the end of a cluster a moment before that of the chain.
+  live.admit({ removedClusters: ["served" as ClusterName] });
+  await time.advance(LOOK_MS + 1);
+  assert.deepEqual(released.map(names), [{ chains: ["x"], clusters: ["old"], endpoints: [] }]);
+  const now = live.admit({ endpoints: [endpoints("new")], removedChains: ["s" as ChainName] });
+  assert.deepEqual(names(now), { chains: ["y"], clusters: ["new"], endpoints: ["new"], removedChains: ["s"] });
+});
+
+test("live config: a cluster that came back and leaves again has its own time again", async () => {
+  const { live, time, released } = create();
+  live.admit({ clusters: [cluster("a")], endpoints: [endpoints("a")], chains: [chain("x", "a")] });
+  live.admit({ removedClusters: ["a" as ClusterName] });
+  await time.advance(WAIT_MS);
+  live.admit({ clusters: [cluster("a", 2)] });
+  live.admit({ removedClusters: ["a" as ClusterName] });
+  await time.advance(WAIT_MS);
+  assert.deepEqual(released, []);
+  await time.advance(LOOK_MS);
+  assert.deepEqual(released.map(names), [{ removedClusters: ["a"] }]);
 });
 
 test("live config: a new worker is told all that is in force and nothing that waits", () => {

@@ -134,10 +134,17 @@ export class FieldReader {
     return this.fail([...path, key], `${key} must be a whole number from ${min} to ${max}, is ${kindOf(value)}`);
   }
 
-  /** Reports every key that is not in `known`. */
-  onlyKnown(fields: Fields, known: readonly string[], path: SourcePath): void {
+  /** Reports every key that is not in `known`; one of `refused` with what is said there. */
+  onlyKnown(
+    fields: Fields,
+    known: readonly string[],
+    path: SourcePath,
+    refused: Readonly<Record<string, string>> = {},
+  ): void {
     for (const key of Object.keys(fields)) {
-      if (!known.includes(key)) this.fail([...path, key], `unknown key "${key}"; known are ${known.join(", ")}`);
+      if (known.includes(key)) continue;
+      const why = Object.hasOwn(refused, key) ? refused[key]! : `unknown key "${key}"; known are ${known.join(", ")}`;
+      this.fail([...path, key], why);
     }
   }
 }

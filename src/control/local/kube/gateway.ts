@@ -7,6 +7,7 @@ import type { WaypointGateway } from "./objects.ts";
 const CLASS = "istio-waypoint";
 /** Where a waypoint takes tunnels; no other listener makes sense for one. */
 const PORT = 15008;
+const MADE = "is not supported by ambit local: the waypoint's pod and Service are made from the Gateway's name alone";
 const WAYPOINT_FOR = "istio.io/waypoint-for";
 const WAYPOINT_FOR_VALUES = ["service", "workload", "all", "none"] as const;
 
@@ -20,15 +21,10 @@ export function readGateway(reader: FieldReader, fields: Fields, path: SourcePat
     );
   }
   const at = [...path, "spec"];
-  const spec = readSpec(reader, fields, path, ["gatewayClassName", "listeners", "infrastructure", "addresses"]);
-  for (const key of ["infrastructure", "addresses"]) {
-    if (spec[key] !== undefined) {
-      reader.fail(
-        [...at, key],
-        `${key} is not supported by ambit local: the waypoint's pod and Service are made from the name`,
-      );
-    }
-  }
+  const spec = readSpec(reader, fields, path, ["gatewayClassName", "listeners"], {
+    infrastructure: `infrastructure ${MADE}`,
+    addresses: `addresses ${MADE}`,
+  });
   const className = fields.spec === undefined ? CLASS : reader.requiredText(spec, "gatewayClassName", at);
   if (className !== CLASS && className !== "") {
     reader.fail(

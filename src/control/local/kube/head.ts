@@ -48,14 +48,20 @@ export function readHead(
   };
 }
 
-/** The `spec` of an object, of which only the keys of `known` may be there. */
-export function readSpec(reader: FieldReader, fields: Fields, path: SourcePath, known: readonly string[]): Fields {
+/** The `spec` of an object, of which only the keys of `known` may be there; for those of `refused` it is told why not. */
+export function readSpec(
+  reader: FieldReader,
+  fields: Fields,
+  path: SourcePath,
+  known: readonly string[],
+  refused: Readonly<Record<string, string>> = {},
+): Fields {
   if (fields.spec === undefined) {
     reader.fail(path, "spec is missing");
     return {};
   }
   const spec = reader.object(fields.spec, [...path, "spec"]);
-  reader.onlyKnown(spec, known, [...path, "spec"]);
+  reader.onlyKnown(spec, known, [...path, "spec"], refused);
   return spec;
 }
 

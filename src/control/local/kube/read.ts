@@ -4,6 +4,7 @@
 import { type FieldReader, type Fields, kindOf } from "../field_reader.ts";
 import type { SourcePath } from "../yaml_source.ts";
 import { readGateway } from "./gateway.ts";
+import { readHttpRoute } from "./http_route.ts";
 import { readNamespace } from "./namespace.ts";
 import type {
   AuthorizationPolicy,
@@ -55,6 +56,7 @@ function kind<T extends ObjectHead>(
 
 const KINDS: ReadonlyMap<string, Kind> = new Map([
   ["Gateway", kind(GATEWAY_API, readGateway, ({ gateways }) => gateways)],
+  ["HTTPRoute", kind(GATEWAY_API, readHttpRoute, ({ routes }) => routes)],
   ["Namespace", kind(["v1"], readNamespace, ({ namespaces }) => namespaces)],
 ]);
 

@@ -3,7 +3,9 @@
  */
 import { type FieldReader, type Fields, kindOf } from "../field_reader.ts";
 import type { SourcePath } from "../yaml_source.ts";
+import { readAuthorizationPolicy } from "./authorization_policy.ts";
 import { readGateway } from "./gateway.ts";
+import { readGrpcRoute } from "./grpc_route.ts";
 import { readHttpRoute } from "./http_route.ts";
 import { readNamespace } from "./namespace.ts";
 import type {
@@ -54,8 +56,13 @@ function kind<T extends ObjectHead>(
   };
 }
 
+const GRPC_ROUTE = ["gateway.networking.k8s.io/v1"] as const;
+const ISTIO_SECURITY = ["security.istio.io/v1", "security.istio.io/v1beta1"] as const;
+
 const KINDS: ReadonlyMap<string, Kind> = new Map([
+  ["AuthorizationPolicy", kind(ISTIO_SECURITY, readAuthorizationPolicy, ({ policies }) => policies)],
   ["Gateway", kind(GATEWAY_API, readGateway, ({ gateways }) => gateways)],
+  ["GRPCRoute", kind(GRPC_ROUTE, readGrpcRoute, ({ routes }) => routes)],
   ["HTTPRoute", kind(GATEWAY_API, readHttpRoute, ({ routes }) => routes)],
   ["Namespace", kind(["v1"], readNamespace, ({ namespaces }) => namespaces)],
 ]);

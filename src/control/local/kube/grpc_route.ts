@@ -49,6 +49,7 @@ function readMethod(reader: FieldReader, match: Fields, path: SourcePath): PathM
     const expression = `/${service === undefined ? "[^/]+" : grouped(service)}/${
       method === undefined ? ".+" : grouped(method)
     }`;
+    checkRegex(reader, expression, at);
     return { type: "RegularExpression", value: expression };
   }
   if (service === undefined) return { type: "RegularExpression", value: `/[^/]+/${method}` };
@@ -69,9 +70,8 @@ function readName(
   if (name === undefined) return undefined;
   const at = [...path, key];
   if (name.length > MAX_PATH) return reader.fail(at, `${key} is longer than ${MAX_PATH} characters`);
-  if (isRegex) checkRegex(reader, name, at);
-  else if (!form.test(name)) reader.fail(at, `${JSON.stringify(name)} is no name of a gRPC ${key}`);
-  return name;
+  if (isRegex) return checkRegex(reader, name, at) ? name : undefined;
+  return form.test(name) ? name : reader.fail(at, `${JSON.stringify(name)} is no name of a gRPC ${key}`);
 }
 
 /** Alternatives would otherwise reach over the slash. */

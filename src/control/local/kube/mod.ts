@@ -1,4 +1,4 @@
 /** Objects of Kubernetes in a mesh file: what is there to read them, and what ztunnels make of their policies. */
 export { type KubeDocument, readKubeObjects } from "./read.ts";
-export { ztunnelPolicies } from "./ztunnel_policies.ts";
+export { ROOT_NAMESPACE, ztunnelPolicies, type ZtunnelPolicy } from "./ztunnel_policies.ts";
 export type * from "./objects.ts";

@@ -8,6 +8,7 @@ import { readGateway } from "./gateway.ts";
 import { readGrpcRoute } from "./grpc_route.ts";
 import { readHttpRoute } from "./http_route.ts";
 import { readNamespace } from "./namespace.ts";
+import { readRequestAuthentication } from "./request_authentication.ts";
 import type {
   AuthorizationPolicy,
   KubeObjects,
@@ -65,7 +66,12 @@ const KINDS: ReadonlyMap<string, Kind> = new Map([
   ["GRPCRoute", kind(GRPC_ROUTE, readGrpcRoute, ({ routes }) => routes)],
   ["HTTPRoute", kind(GATEWAY_API, readHttpRoute, ({ routes }) => routes)],
   ["Namespace", kind(["v1"], readNamespace, ({ namespaces }) => namespaces)],
+  ["RequestAuthentication", kind(ISTIO_SECURITY, readRequestAuthentication, ({ authentications }) => authentications)],
 ]);
+
+const KNOWN = [...KINDS.keys()].sort().join(", ");
+/** Kinds that the mesh document has another word for. */
+const IN_MESH: Readonly<Record<string, string>> = { Service: "services", Pod: "pods", Node: "nodes" };
 
 /** What is wrong goes to `reader`; then what is returned is of no use. */
 export function readKubeObjects(reader: FieldReader, documents: readonly KubeDocument[]): KubeObjects {
@@ -97,12 +103,13 @@ function expandList(reader: FieldReader, document: KubeDocument): readonly KubeD
 }
 
 function kindNamed(reader: FieldReader, fields: Fields, path: SourcePath): Kind | undefined {
-  const known = [...KINDS.keys()].sort();
-  if (fields.kind === undefined) return reader.fail(path, `kind is missing; known are ${known.join(", ")}`);
+  if (fields.kind === undefined) return reader.fail(path, `kind is missing; known are ${KNOWN}`);
   const kind = typeof fields.kind === "string" ? KINDS.get(fields.kind) : undefined;
   if (kind === undefined) {
     const what = typeof fields.kind === "string" ? `the kind ${fields.kind}` : kindOf(fields.kind);
-    return reader.fail([...path, "kind"], `${what} is not known to ambit local; known are ${known.join(", ")}`);
+    const list = Object.hasOwn(IN_MESH, `${fields.kind}`) ? IN_MESH[`${fields.kind}`] : undefined;
+    const hint = list === undefined ? `known are ${KNOWN}` : `write it in the mesh document, under ${list}`;
+    return reader.fail([...path, "kind"], `${what} is not known to ambit local; ${hint}`);
   }
   const version = fields.apiVersion;
   if (typeof version === "string" && kind.versions.includes(version)) return kind;

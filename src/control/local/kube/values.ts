@@ -58,10 +58,10 @@ export function readHostname(reader: FieldReader, fields: Fields, key: string, p
   return reader.fail([...path, key], `${key} must be a host name in lower case, is ${JSON.stringify(name)}`);
 }
 
-/** Tells it if RE2 does not take `pattern`, or only as a program that is too large. */
-export function checkRegex(reader: FieldReader, pattern: string, path: SourcePath): void {
+/** Whether RE2 takes `pattern`, as a program that is not too large; else it is told why not. */
+export function checkRegex(reader: FieldReader, pattern: string, path: SourcePath): boolean {
   try {
-    if (RE2JS.compile(pattern).programSize() <= MAX_PROGRAM) return;
+    if (RE2JS.compile(pattern).programSize() <= MAX_PROGRAM) return true;
     reader.fail(path, `the regular expression ${JSON.stringify(pattern)} is too large; write a shorter one`);
   } catch (error) {
     reader.fail(
@@ -71,6 +71,7 @@ export function checkRegex(reader: FieldReader, pattern: string, path: SourcePat
       }`,
     );
   }
+  return false;
 }
 
 /** A list of address ranges in canonical form: `10.0.0.0/8`; an address is the range of itself. */

@@ -1,6 +1,6 @@
 /**
- * Every message that may be packed into what istiod sends a waypoint, for protobuf's JSON. It loads all generated code: imported on demand only, by
- * who renders a dump.
+ * Every message that may be packed into what istiod sends a waypoint, for JSON of protobuf. It loads all generated code: imported on demand only, by
+ * who renders a dump or plays istiod.
  */
 import { createRegistry, type DescFile, type Registry } from "@bufbuild/protobuf";
 import { file_envoy_admin_v3_config_dump } from "../../gen/envoy/admin/v3/config_dump_pb.ts";

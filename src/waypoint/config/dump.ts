@@ -21,7 +21,7 @@ import { TypedStructSchema } from "../../gen/xds/type/v3/typed_struct_pb.ts";
 import type { ReceivedResource, SecretView, WaypointState } from "../agent/state.ts";
 import { bootstrap } from "./dump_bootstrap.ts";
 import { TYPES } from "./intake.ts";
-import { loadRegistry } from "./registry.ts";
+import { loadRegistry } from "../../control/xds/envoy_registry.ts";
 
 const PREFIX = "type.googleapis.com/";
 const ADMIN = `${PREFIX}envoy.admin.v3.`;

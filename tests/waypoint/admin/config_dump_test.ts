@@ -2,7 +2,7 @@ import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ConfigDumpSchema } from "../../../src/gen/envoy/admin/v3/config_dump_pb.ts";
-import { loadRegistry } from "../../../src/waypoint/config/registry.ts";
+import { loadRegistry } from "../../../src/control/xds/envoy_registry.ts";
 import { SCENARIOS } from "../config/fixtures.ts";
 import { type TestAdmin, testAdmin } from "./support.ts";
 

@@ -1,5 +1,5 @@
 /** HTTPRoutes whose parents are Services. */
-import type { FieldReader, Fields } from "../field_reader.ts";
+import { type FieldReader, type Fields, kindOf } from "../field_reader.ts";
 import type { SourcePath } from "../yaml_source.ts";
 import { ANY_PATH, readHttpMatch } from "./http_matches.ts";
 import type { ObjectHead, RouteMatch, RouteObject, RouteRetry, RouteRule } from "./objects.ts";
@@ -73,5 +73,11 @@ function readCodes(reader: FieldReader, retry: Fields, path: SourcePath): readon
     reader.fail(at, "codes must be a list of status codes");
     return [];
   }
-  return codes.flatMap((_, index) => reader.integer(codes as unknown as Fields, `${index}`, at, 400, 599) ?? []);
+  return codes.filter((code: unknown, index): code is number => {
+    const isCode = typeof code === "number" && Number.isInteger(code) && code >= 400 && code <= 599;
+    if (!isCode) {
+      reader.fail([...at, index], `a status code to try again is a number from 400 to 599, not ${kindOf(code)}`);
+    }
+    return isCode;
+  });
 }

@@ -39,7 +39,7 @@ export function readFilters(
   kind: RouteObject["kind"],
   head: ObjectHead,
 ): RouteFilters {
-  const filters = readList(reader, rule, path, TYPES_BY_KIND[kind], `a filter of a ${kind}`);
+  const filters = readList(reader, rule, path, TYPES_BY_KIND[kind], `${kind} filters`);
   const only = <T>(type: string, read: (reader: FieldReader, fields: Fields, path: SourcePath) => T): T | undefined => {
     const [first, second] = filters.filter((filter) => filter.type === type);
     if (second !== undefined) reader.fail(second.path, `a rule has at most one filter of the type ${type}`);
@@ -66,7 +66,7 @@ export function readBackendFilters(
   backend: Fields,
   path: SourcePath,
 ): { readonly requestHeaders: HeaderModifier | undefined; readonly responseHeaders: HeaderModifier | undefined } {
-  const filters = readList(reader, backend, path, BACKEND_TYPES, "a filter of a backend");
+  const filters = readList(reader, backend, path, BACKEND_TYPES, "backendRef filters");
   const only = (type: string) => {
     const [first, second] = filters.filter((filter) => filter.type === type);
     if (second !== undefined) reader.fail(second.path, `a backend has at most one filter of the type ${type}`);
@@ -89,7 +89,7 @@ function readList(
       if (type !== "") {
         reader.fail(
           [...path, "type"],
-          `${what} of the type ${type} is not supported by ambit local; supported are ${types.join(", ")}`,
+          `${what} of the type ${type} are not supported by ambit local; supported are ${types.join(", ")}`,
         );
       }
       return [];

@@ -97,8 +97,12 @@ export class FieldReader {
     return this.text(fields, key, path) ?? "";
   }
 
-  /** A list of texts that are not empty; absent reads as an empty list. */
-  textList(fields: Fields, key: string, path: SourcePath): readonly string[] {
+  /** A list of texts that are not empty, with the path of each; absent reads as an empty list. */
+  textItems(
+    fields: Fields,
+    key: string,
+    path: SourcePath,
+  ): readonly { readonly text: string; readonly path: SourcePath }[] {
     const list = fields[key];
     if (list === undefined) return [];
     if (!Array.isArray(list)) {
@@ -106,11 +110,15 @@ export class FieldReader {
       return [];
     }
     return list.flatMap((item: unknown, index) => {
-      if (typeof item === "string" && item !== "") return [item];
+      if (typeof item === "string" && item !== "") return [{ text: item, path: [...path, key, index] }];
       const what = item === "" ? "an empty text" : kindOf(item);
       this.fail([...path, key, index], `${key} must be a list of texts (numbers in quotes), holds ${what}`);
       return [];
     });
+  }
+
+  textList(fields: Fields, key: string, path: SourcePath): readonly string[] {
+    return this.textItems(fields, key, path).map(({ text }) => text);
   }
 
   /** One of `choices`; absent reads as undefined. */

@@ -34,8 +34,10 @@ export function readCors(reader: FieldReader, fields: Fields, path: SourcePath):
     "maxAge",
   ], path);
   const list = (key: string, check: (value: string, at: SourcePath) => void, isWild: boolean) => {
-    const values = reader.textList(fields, key, path);
-    values.forEach((value, index) => check(value, [...path, key, index]));
+    const values = reader.textItems(fields, key, path).map(({ text, path }) => {
+      check(text, path);
+      return text;
+    });
     if (isWild && values.length > 1 && values.includes("*")) {
       reader.fail([...path, key], `${key} cannot hold "*" and something else`);
     }

@@ -22,10 +22,10 @@ export function readHeaderModifier(reader: FieldReader, fields: Fields, path: So
     });
   const set = pairs("set");
   const add = pairs("add");
-  const remove = reader.textList(fields, "remove", path);
-  remove.forEach((name, index) => {
-    checkHeaderName(reader, name, [...path, "remove", index]);
-    once(name, [...path, "remove", index]);
+  const remove = reader.textItems(fields, "remove", path).map(({ text, path }) => {
+    checkHeaderName(reader, text, path);
+    once(text, path);
+    return text;
   });
   return { set, add, remove };
 }

@@ -14,20 +14,34 @@ const LITERAL = /^[a-zA-Z0-9\-._~%!$&'()+,;:@=]+$/;
 const ONE = "{*}";
 const ANY = "{**}";
 
-/** Texts as they are written. An empty list is refused, for it reads as nobody and would mean everybody. */
-export function readTexts(reader: FieldReader, fields: Fields, key: string, path: SourcePath): readonly string[] {
+type Check = (reader: FieldReader, text: string, path: SourcePath) => void;
+
+/** An empty list is refused, for it reads as nobody and would mean everybody. */
+function readChecked(
+  reader: FieldReader,
+  fields: Fields,
+  key: string,
+  path: SourcePath,
+  check: Check,
+): readonly string[] {
   const list = fields[key];
   if (Array.isArray(list) && list.length === 0) {
     reader.fail([...path, key], `${key} is empty; leave it out to say nothing about it`);
   }
-  return reader.textList(fields, key, path);
+  return reader.textItems(fields, key, path).map(({ text, path }) => {
+    check(reader, text, path);
+    return text;
+  });
+}
+
+/** Texts as they are written. */
+export function readTexts(reader: FieldReader, fields: Fields, key: string, path: SourcePath): readonly string[] {
+  return readChecked(reader, fields, key, path, () => {});
 }
 
 /** Texts of which one may begin or end with `*`. */
 export function readPatterns(reader: FieldReader, fields: Fields, key: string, path: SourcePath): readonly string[] {
-  const patterns = readTexts(reader, fields, key, path);
-  patterns.forEach((pattern, index) => checkPattern(reader, pattern, [...path, key, index]));
-  return patterns;
+  return readChecked(reader, fields, key, path, checkPattern);
 }
 
 /** Elsewhere Istio would take the `*` for itself, which is hardly what was meant. */
@@ -49,41 +63,38 @@ export function readServiceAccounts(
   key: string,
   path: SourcePath,
 ): readonly string[] {
-  const accounts = readTexts(reader, fields, key, path);
+  const accounts = readChecked(reader, fields, key, path, checkServiceAccount);
   if (accounts.length > MAX_SERVICE_ACCOUNTS) {
     reader.fail([...path, key], `${key} holds more than ${MAX_SERVICE_ACCOUNTS} service accounts`);
   }
-  accounts.forEach((account, index) => {
-    if (account.length <= MAX_SERVICE_ACCOUNT && SERVICE_ACCOUNT.test(account)) return;
-    reader.fail(
-      [...path, key, index],
-      `a service account is written NAME or NAMESPACE/NAME, without wildcards, not ${JSON.stringify(account)}`,
-    );
-  });
   return accounts;
+}
+
+function checkServiceAccount(reader: FieldReader, account: string, path: SourcePath): void {
+  if (account.length <= MAX_SERVICE_ACCOUNT && SERVICE_ACCOUNT.test(account)) return;
+  reader.fail(
+    path,
+    `a service account is written NAME or NAMESPACE/NAME, without wildcards, not ${JSON.stringify(account)}`,
+  );
 }
 
 /** Ports as texts, as Istio has them. */
 export function readPorts(reader: FieldReader, fields: Fields, key: string, path: SourcePath): readonly string[] {
-  const ports = readTexts(reader, fields, key, path);
-  ports.forEach((port, index) => {
-    if (parsePort(port)) return;
-    reader.fail([...path, key, index], `a port is a number from 1 to 65535, in quotes, not ${JSON.stringify(port)}`);
+  return readChecked(reader, fields, key, path, (reader, port, path) => {
+    if (!parsePort(port)) {
+      reader.fail(path, `a port is a number from 1 to 65535, in quotes, not ${JSON.stringify(port)}`);
+    }
   });
-  return ports;
 }
 
 /** Paths: patterns, or templates with `{*}` for one element and `{**}` for any number of them at the end. */
 export function readPaths(reader: FieldReader, fields: Fields, key: string, path: SourcePath): readonly string[] {
-  const paths = readTexts(reader, fields, key, path);
-  paths.forEach((text, index) => {
-    const at = [...path, key, index];
-    if (text.includes(ONE) || text.includes(ANY)) checkTemplate(reader, text, at);
+  return readChecked(reader, fields, key, path, (reader, text, path) => {
+    if (text.includes(ONE) || text.includes(ANY)) checkTemplate(reader, text, path);
     else if (/[{}]/.test(text)) {
-      reader.fail(at, `"{" and "}" are for the operators {*} and {**}: ${JSON.stringify(text)}`);
-    } else checkPattern(reader, text, at);
+      reader.fail(path, `"{" and "}" are for the operators {*} and {**}: ${JSON.stringify(text)}`);
+    } else checkPattern(reader, text, path);
   });
-  return paths;
 }
 
 /** Istio's rules for templates, which are those of Envoy's uri_template. */

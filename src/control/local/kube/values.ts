@@ -76,10 +76,10 @@ export function checkRegex(reader: FieldReader, pattern: string, path: SourcePat
 
 /** A list of address ranges in canonical form: `10.0.0.0/8`; an address is the range of itself. */
 export function readIpBlocks(reader: FieldReader, fields: Fields, key: string, path: SourcePath): readonly string[] {
-  return reader.textList(fields, key, path).map((text, index) => {
+  return reader.textItems(fields, key, path).flatMap(({ text, path }) => {
     const range = parseCidr(text);
-    if (range !== undefined) return formatCidr(range);
-    reader.fail([...path, key, index], `${JSON.stringify(text)} is no address range; write it like "10.0.0.0/8"`);
-    return "";
+    if (range !== undefined) return [formatCidr(range)];
+    reader.fail(path, `${JSON.stringify(text)} is no address range; write it like "10.0.0.0/8"`);
+    return [];
   });
 }

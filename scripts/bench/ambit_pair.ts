@@ -9,7 +9,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { createLocalCa } from "../../src/control/local/ca.ts";
 import type { MeshSnapshot } from "../../src/control/local/channel_messages.ts";
-import { type NodeChannel, serveNode } from "../../src/control/local/channel_server.ts";
+import { type NodeChannel, serveNode } from "../../src/control/local/node_channel.ts";
 import { type Child, startChild, tail } from "./spawn.ts";
 import { APPLICATION_PORT, CLIENT_IP, netnsOf, SERVER_IP, type Topology } from "./topology.ts";
 

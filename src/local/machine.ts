@@ -4,8 +4,9 @@
  */
 import { join } from "node:path";
 import type { LocalCertificate } from "../control/local/channel_client.ts";
-import { type ChannelEvent, type NodeChannel, serveNode } from "../control/local/channel_server.ts";
+import type { ChannelEvent } from "../control/local/channel_server.ts";
 import type { MeshFile } from "../control/local/mesh_file.ts";
+import { type NodeChannel, serveNode } from "../control/local/node_channel.ts";
 import type { MeshResources } from "../mesh/types.ts";
 import { type MachineState, planChange, type PlannedNode, type PlannedPod } from "./change_plan.ts";
 import type { NodeAgents } from "./node_agents.ts";

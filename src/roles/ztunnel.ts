@@ -5,7 +5,7 @@
 import process from "node:process";
 import { Readiness, type ReadinessTask } from "../admin/mod.ts";
 import type { ZtunnelConfig } from "../cli/config.ts";
-import { connectLocalControl } from "../control/local/channel_client.ts";
+import { connectLocalControl } from "../control/local/node_client.ts";
 import type { Authority } from "../identity/certificate_store.ts";
 import { ignoreBrokenPipes, raiseDescriptorLimit, releaseStartupCode, shrinkMemory } from "../platform/process.ts";
 import { writeLines } from "../platform/socket.ts";

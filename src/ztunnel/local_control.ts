@@ -1,5 +1,5 @@
 /** What `ambit local` tells this ztunnel, applied to its control plane. */
-import type { LocalControlOptions } from "../control/local/channel_client.ts";
+import type { LocalControlOptions } from "../control/local/node_client.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ControlPlane } from "./control_plane.ts";
 

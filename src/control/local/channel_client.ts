@@ -1,6 +1,6 @@
 /**
- * The ztunnel's end of the local control channel: connects to the `ambit local` that started it, says which node it
- * is, and hands on what it is told, one message after the other.
+ * A child's end of the local control channel: connects to the `ambit local` that started it, says who it is, and hands on
+ * what it is told, one message after the other. What the messages mean is for node_client.ts and waypoint_client.ts.
  *
  * Messages are handled strictly in order: the next one waits for the handler's promise, and each is acknowledged
  * (with the handler's error, if it threw). When the channel is lost the client keeps trying to come back; what
@@ -8,20 +8,17 @@
  */
 import { connect } from "node:net";
 import type { Socket } from "node:net";
-import { parseMesh, type ResourceError } from "../../mesh/parse.ts";
-import type { MeshResources } from "../../mesh/types.ts";
 import {
+  type CertificateMessage,
   CHANNEL_VERSION,
+  type ChannelPeer,
   type ChildMessage,
   decodeParentMessage,
   encodeMessage,
-  type LocalPod,
   MAX_LINE_BYTES,
-  type ParentMessage,
+  type ToldMessage,
 } from "./channel_messages.ts";
 import { LineReader } from "./line_reader.ts";
-
-export type { LocalPod } from "./channel_messages.ts";
 
 /** A signed certificate: leaf first, then intermediates; roots apart. All PEM, one certificate an entry. */
 export interface LocalCertificate {
@@ -29,33 +26,20 @@ export interface LocalCertificate {
   readonly roots: readonly string[];
 }
 
-export interface LocalControlOptions {
-  /** The unix socket of this node, from `LOCAL_CONTROL`. */
+export interface ChannelClientOptions {
+  /** The unix socket, from `LOCAL_CONTROL`. */
   readonly path: string;
-  readonly node: string;
-  /** The complete mesh state, every time; the callee finds the difference. A throw becomes the parent's log line. */
-  onMesh(resources: MeshResources): void | Promise<void>;
-  /** A pod of this node. After a reconnect pods that are already known are added again: same uid, same netns. */
-  onPodAdd(pod: LocalPod): void | Promise<void>;
-  onPodDel(uid: string): void | Promise<void>;
-  /** Every pod of the snapshot has been told; pods the callee knows and was not told about since the (re)connect are gone. */
-  onPodsDone(): void | Promise<void>;
+  readonly self: ChannelPeer;
+  /** A throw becomes the parent's log line. */
+  handle(message: ToldMessage): void | Promise<void>;
+  /** Hello was said, for the first time or again. */
+  onConnect?(): void;
   /** The channel was lost (again); `reason` is for a log line. The client is already trying to come back. */
   onDisconnect(reason: string): void;
   /** First and longest wait before a reconnect, in milliseconds. */
-  readonly backoffMs?: { readonly first: number; readonly max: number };
+  readonly backoffMs?: { readonly first: number; readonly max: number } | undefined;
   /** How long a certificate request may take before it fails, in milliseconds. */
-  readonly requestTimeoutMs?: number;
-}
-
-export interface LocalControl {
-  /**
-   * Has `csrPem` signed for `identity` (a SPIFFE id). Rejects when the parent refuses, does not answer in time, or the
-   * channel is down or lost meanwhile: a retry is always safe.
-   */
-  requestCertificate(identity: string, csrPem: string): Promise<LocalCertificate>;
-  /** Ends the channel for good. Pending requests reject. */
-  close(): void;
+  readonly requestTimeoutMs?: number | undefined;
 }
 
 const BACKOFF_MS = { first: 50, max: 2_000 } as const;
@@ -67,13 +51,9 @@ interface PendingRequest {
   readonly timer: ReturnType<typeof setTimeout>;
 }
 
-/** Connects, and reconnects until `close`. Returns at once. */
-export function connectLocalControl(options: LocalControlOptions): LocalControl {
-  return new ChannelClient(options);
-}
-
-class ChannelClient implements LocalControl {
-  readonly #options: LocalControlOptions;
+/** Connects, and reconnects until `close`. */
+export class ChannelClient {
+  readonly #options: ChannelClientOptions;
   readonly #backoff: { readonly first: number; readonly max: number };
   readonly #requests = new Map<number, PendingRequest>();
   #nextRequest = 1;
@@ -83,12 +63,16 @@ class ChannelClient implements LocalControl {
   #failures = 0;
   #retry: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(options: LocalControlOptions) {
+  constructor(options: ChannelClientOptions) {
     this.#options = options;
     this.#backoff = options.backoffMs ?? BACKOFF_MS;
     this.#connect();
   }
 
+  /**
+   * Has `csrPem` signed for `identity` (a SPIFFE id). Rejects when the parent refuses, does not answer in time, or the
+   * channel is down or lost meanwhile: a retry is always safe.
+   */
   requestCertificate(identity: string, csrPem: string): Promise<LocalCertificate> {
     if (!this.#connected) return Promise.reject(new Error("the local control plane is not connected"));
     const id = this.#nextRequest++;
@@ -99,10 +83,16 @@ class ChannelClient implements LocalControl {
         reject(new Error(`the local control plane did not sign ${identity} within ${timeoutMs} ms`));
       }, timeoutMs);
       this.#requests.set(id, { resolve, reject, timer });
-      this.#send({ type: "csr", id, identity, csr: csrPem });
+      this.send({ type: "csr", id, identity, csr: csrPem });
     });
   }
 
+  /** Without a connection nothing is sent. */
+  send(message: ChildMessage): void {
+    if (this.#connected) this.#socket?.write(encodeMessage(message));
+  }
+
+  /** Ends the channel for good. Pending requests reject. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
@@ -123,7 +113,8 @@ class ChannelClient implements LocalControl {
     socket.on("connect", () => {
       if (socket !== this.#socket) return;
       this.#connected = true;
-      this.#send({ type: "hello", node: this.#options.node, version: CHANNEL_VERSION, pid: process.pid });
+      this.send({ type: "hello", ...this.#options.self, version: CHANNEL_VERSION, pid: process.pid });
+      this.#options.onConnect?.();
     });
     socket.on("data", (chunk: Uint8Array) => {
       try {
@@ -152,50 +143,28 @@ class ChannelClient implements LocalControl {
     });
   }
 
-  async #handle(socket: Socket, message: Exclude<ParentMessage, { type: "certificate" }>): Promise<void> {
+  async #handle(socket: Socket, message: ToldMessage): Promise<void> {
     // What was queued on a lost connection is told again on the next one, so it is dropped here.
     if (socket !== this.#socket) return;
     let failure: string | undefined;
     try {
-      switch (message.type) {
-        case "mesh": {
-          const parsed = parseMesh(message.resources);
-          if (!parsed.ok) throw new Error(`the mesh cannot be read: ${describe(parsed.errors[0]!)}`);
-          await this.#options.onMesh(parsed.resources);
-          break;
-        }
-        case "pod_add": {
-          const { uid, netns, name, namespace, serviceAccount } = message;
-          await this.#options.onPodAdd({ uid, netns, name, namespace, serviceAccount });
-          break;
-        }
-        case "pod_del":
-          await this.#options.onPodDel(message.uid);
-          break;
-        case "pods_done":
-          await this.#options.onPodsDone();
-          break;
-      }
+      await this.#options.handle(message);
     } catch (error) {
       failure = error instanceof Error ? error.message : String(error);
     }
     if (socket !== this.#socket) return;
-    this.#send(
+    this.send(
       failure === undefined ? { type: "ack", id: message.id } : { type: "ack", id: message.id, error: failure },
     );
   }
 
-  #answer(message: Extract<ParentMessage, { type: "certificate" }>): void {
+  #answer(message: CertificateMessage): void {
     const request = this.#requests.get(message.id);
     if (request === undefined) return; // answered after its timeout
     this.#requests.delete(message.id);
     clearTimeout(request.timer);
     if ("error" in message) request.reject(new Error(message.error));
     else request.resolve({ chain: message.chain, roots: message.roots });
-  }
-
-  #send(message: ChildMessage): void {
-    this.#socket?.write(encodeMessage(message));
   }
 
   #failRequests(reason: string): void {
@@ -205,8 +174,4 @@ class ChannelClient implements LocalControl {
     }
     this.#requests.clear();
   }
-}
-
-function describe({ path, message }: ResourceError): string {
-  return `${path.join(".")}: ${message}`;
 }

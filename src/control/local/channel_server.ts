@@ -1,21 +1,20 @@
 /**
- * The parent's end of the local control channel: one unix socket per node, on which that node's ztunnel says hello and is
- * then told the mesh, its pods, and every later change.
+ * The parent's end of the local control channel: one unix socket for each child, on which it says hello and is then told what
+ * it has to know. What that is, and in which order, is for node_channel.ts and waypoint_channel.ts.
  *
- * The server keeps what the node should know. A ztunnel that comes (back) is told all of it: mesh, pods, end of the
- * snapshot. One ztunnel at a time: a new hello takes the place of the old connection.
+ * One child at a time: a new hello takes the place of the old connection.
  */
 import { createServer } from "node:net";
 import type { Server, Socket } from "node:net";
 import {
   CHANNEL_VERSION,
+  type ChannelPeer,
   ChannelProtocolError,
   type ChildMessage,
   decodeChildMessage,
   encodeMessage,
-  type LocalPod,
-  type MeshSnapshot,
   type ParentMessage,
+  type ToldMessage,
 } from "./channel_messages.ts";
 import type { LocalCertificate } from "./channel_client.ts";
 import { LineReader } from "./line_reader.ts";
@@ -24,76 +23,59 @@ import { LineReader } from "./line_reader.ts";
 export type Delivery =
   | { readonly kind: "acknowledged" }
   | { readonly kind: "refused"; readonly error: string }
-  /** No answer in time, or the channel was lost: the node is told again when it comes back. */
+  /** No answer in time, or the channel was lost: the child is told again when it comes back. */
   | { readonly kind: "unanswered" }
-  /** No ztunnel is connected: the node is told when it comes. */
+  /** No child is connected: it is told when it comes. */
   | { readonly kind: "offline" };
 
-export interface NodeChannelOptions {
-  /** Where to listen. The directory must not be open to others: who connects is the node. */
-  readonly path: string;
-  readonly node: string;
-  /** Signs for this node, or rejects with a text for the asker. */
-  sign(identity: string, csrPem: string): Promise<LocalCertificate>;
-  /** For log lines: the ztunnel came, went, or did not accept what it was told. */
-  onEvent(event: ChannelEvent): void;
-  readonly ackTimeoutMs?: number;
-}
-
+/** For log lines: the child came, went, or did not accept what it was told. */
 export type ChannelEvent =
   | { readonly kind: "connected"; readonly pid: number }
   | { readonly kind: "lost"; readonly reason: string }
   | { readonly kind: "refused"; readonly message: string; readonly error: string }
   | { readonly kind: "unanswered"; readonly message: string };
 
-export interface NodeChannel {
-  /** Resolves once a ztunnel has acknowledged its first whole snapshot; rejects when the channel is closed before. */
-  readonly ready: Promise<void>;
-  setMesh(snapshot: MeshSnapshot): Promise<Delivery>;
-  addPod(pod: LocalPod): Promise<Delivery>;
-  removePod(uid: string): Promise<Delivery>;
-  close(): Promise<void>;
+/** What the channels of ztunnels and of waypoints have in common. */
+export interface ChannelOptions {
+  /** Where to listen. The directory must not be open to others: who connects is the child. */
+  readonly path: string;
+  /** Signs for this child, or rejects with a text for the asker. */
+  sign(identity: string, csrPem: string): Promise<LocalCertificate>;
+  onEvent(event: ChannelEvent): void;
+  readonly ackTimeoutMs?: number | undefined;
 }
+
+export interface ChannelServerOptions extends ChannelOptions {
+  readonly peer: ChannelPeer;
+  /** The child said hello: what it is told now comes before everything else. `pid` is as the child sees itself. */
+  onHello(pid: number): void;
+  /** The child said that it serves. */
+  onReady?(): void;
+}
+
+type Unnumbered<T> = T extends unknown ? Omit<T, "id"> : never;
 
 /** A push of the whole mesh to every worker takes well under this; in milliseconds. */
 const ACK_TIMEOUT_MS = 10_000;
 /** From connect to hello, in milliseconds. */
 const HELLO_TIMEOUT_MS = 5_000;
-/** A child's longest message is a CSR of a few hundred bytes. */
+/** A child's longest message is a CSR of a few hundred bytes, or a refusal of a few thousand. */
 const MAX_CHILD_LINE_BYTES = 256 * 1024;
-/** Requests of one ztunnel that are being signed at once; it works through its own queue eight at a time. */
+/** Requests of one child that are being signed at once; a ztunnel works through its own queue eight at a time. */
 const MAX_SIGNING = 64;
 
-type Told = Exclude<ParentMessage, { type: "certificate" }>;
-
-/** Listens; rejects when the socket cannot be made. */
-export async function serveNode(options: NodeChannelOptions): Promise<NodeChannel> {
-  const channel = new ChannelServer(options);
-  await channel.listen();
-  return channel;
-}
-
-class ChannelServer implements NodeChannel {
-  readonly ready: Promise<void>;
-  readonly #options: NodeChannelOptions;
+export class ChannelServer {
+  readonly #options: ChannelServerOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  readonly #pods = new Map<string, LocalPod>();
-  #mesh: MeshSnapshot = { workloads: [], services: [], policies: [] };
   #session: Session | undefined;
-  #resolveReady = () => {};
-  #rejectReady = (_: Error) => {};
 
-  constructor(options: NodeChannelOptions) {
+  constructor(options: ChannelServerOptions) {
     this.#options = options;
-    this.ready = new Promise((resolve, reject) => {
-      this.#resolveReady = resolve;
-      this.#rejectReady = reject;
-    });
-    this.ready.catch(() => {}); // who does not wait for it does not mind
     this.#server = createServer((socket) => this.#accept(socket));
   }
 
+  /** Rejects when the socket cannot be made. */
   listen(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
@@ -101,41 +83,25 @@ class ChannelServer implements NodeChannel {
     });
   }
 
-  setMesh(snapshot: MeshSnapshot): Promise<Delivery> {
-    this.#mesh = snapshot;
-    return this.#tell((id) => ({ type: "mesh", id, resources: snapshot }));
-  }
-
-  addPod(pod: LocalPod): Promise<Delivery> {
-    this.#pods.set(pod.uid, pod);
-    return this.#tell((id) => ({ type: "pod_add", id, ...pod }));
-  }
-
-  removePod(uid: string): Promise<Delivery> {
-    this.#pods.delete(uid);
-    return this.#tell((id) => ({ type: "pod_del", id, uid }));
-  }
-
-  async close(): Promise<void> {
-    this.#rejectReady(new Error(`the control channel of ${this.#options.node} is closed`));
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const socket of this.#sockets) socket.destroy();
-    await closed;
-  }
-
-  async #tell(message: (id: number) => Told): Promise<Delivery> {
+  async tell(message: Unnumbered<ToldMessage>): Promise<Delivery> {
     const session = this.#session;
     if (session === undefined) return { kind: "offline" };
-    const { delivery, type } = session.tell(message);
-    const outcome = await delivery;
+    const outcome = await session.tell(message);
+    const { type } = message;
     if (outcome.kind === "refused") this.#options.onEvent({ kind: "refused", message: type, error: outcome.error });
     if (outcome.kind === "unanswered") this.#options.onEvent({ kind: "unanswered", message: type });
     return outcome;
   }
 
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
   #accept(socket: Socket): void {
     this.#sockets.add(socket);
-    let reason = "the ztunnel closed it";
+    let reason = `the ${this.#options.peer.role} closed it`;
     let session: Session | undefined;
     const reader = new LineReader(MAX_CHILD_LINE_BYTES);
     const helloTimer = setTimeout(() => fail(`no hello within ${HELLO_TIMEOUT_MS} ms`), HELLO_TIMEOUT_MS);
@@ -153,7 +119,10 @@ class ChannelServer implements NodeChannel {
           this.#checkHello(message);
           clearTimeout(helloTimer);
           session = new Session(socket, this.#options);
-          this.#begin(session, message.pid);
+          this.#session?.drop();
+          this.#session = session;
+          this.#options.onEvent({ kind: "connected", pid: message.pid });
+          this.#options.onHello(message.pid);
         });
       } catch (error) {
         fail(`protocol error: ${(error as Error).message}`);
@@ -172,43 +141,32 @@ class ChannelServer implements NodeChannel {
   }
 
   #checkHello(message: ChildMessage): asserts message is Extract<ChildMessage, { type: "hello" }> {
+    const { role, name } = this.#options.peer;
     if (message.type !== "hello") throw new ChannelProtocolError(`"${message.type}" before hello`);
     if (message.version !== CHANNEL_VERSION) {
       throw new ChannelProtocolError(`version ${message.version}, but this is version ${CHANNEL_VERSION}`);
     }
-    if (message.node !== this.#options.node) {
-      throw new ChannelProtocolError(`node "${message.node}" on the channel of "${this.#options.node}"`);
+    if (message.role !== role || message.name !== name) {
+      throw new ChannelProtocolError(`${message.role} "${message.name}" on the channel of ${role} "${name}"`);
     }
-  }
-
-  #begin(session: Session, pid: number): void {
-    this.#session?.drop();
-    this.#session = session;
-    this.#options.onEvent({ kind: "connected", pid });
-    void this.#tell((id) => ({ type: "mesh", id, resources: this.#mesh }));
-    for (const pod of this.#pods.values()) void this.#tell((id) => ({ type: "pod_add", id, ...pod }));
-    void this.#tell((id) => ({ type: "pods_done", id })).then((delivery) => {
-      if (delivery.kind === "acknowledged") this.#resolveReady();
-    });
   }
 }
 
-/** One connected ztunnel: what it was told and has not answered yet. */
+/** One connected child: what it was told and has not answered yet. */
 class Session {
   readonly #socket: Socket;
-  readonly #options: NodeChannelOptions;
+  readonly #options: ChannelServerOptions;
   readonly #unanswered = new Map<number, (delivery: Delivery) => void>();
   #nextId = 1;
   #signing = 0;
 
-  constructor(socket: Socket, options: NodeChannelOptions) {
+  constructor(socket: Socket, options: ChannelServerOptions) {
     this.#socket = socket;
     this.#options = options;
   }
 
-  tell(message: (id: number) => Told): { readonly delivery: Promise<Delivery>; readonly type: Told["type"] } {
+  tell(message: Unnumbered<ToldMessage>): Promise<Delivery> {
     const id = this.#nextId++;
-    const told = message(id);
     const delivery = new Promise<Delivery>((resolve) => {
       const timer = setTimeout(
         () => this.#settle(id, { kind: "unanswered" }),
@@ -219,14 +177,16 @@ class Session {
         resolve(delivery);
       });
     });
-    this.#socket.write(encodeMessage(told));
-    return { delivery, type: told.type };
+    this.#socket.write(encodeMessage({ ...message, id }));
+    return delivery;
   }
 
   receive(message: ChildMessage): void {
     switch (message.type) {
       case "hello":
         throw new ChannelProtocolError("a second hello");
+      case "ready":
+        return this.#options.onReady?.();
       case "ack":
         return this.#settle(
           message.id,

@@ -11,7 +11,9 @@ import {
 } from "../../../src/control/local/channel_messages.ts";
 
 const CHILD: readonly ChildMessage[] = [
-  { type: "hello", node: "node-a", version: 1, pid: 123 },
+  { type: "hello", role: "ztunnel", name: "node-a", version: 2, pid: 123 },
+  { type: "hello", role: "waypoint", name: "shop/waypoint", version: 2, pid: 124 },
+  { type: "ready" },
   { type: "csr", id: 7, identity: "spiffe://cluster.local/ns/a/sa/b", csr: "-----BEGIN\nx\n" },
   { type: "ack", id: 3 },
   { type: "ack", id: 3, error: "no" },
@@ -22,6 +24,7 @@ const PARENT: readonly ParentMessage[] = [
   { type: "pod_add", id: 2, uid: "u", netns: "/n", name: "p", namespace: "ns", serviceAccount: "sa" },
   { type: "pod_del", id: 3, uid: "u" },
   { type: "pods_done", id: 4 },
+  { type: "resources", id: 5, typeUrl: "type.googleapis.com/x.Y", resources: ["", "AAE=", "/+8h"], removed: ["z"] },
   { type: "certificate", id: 7, chain: ["leaf", "int"], roots: ["root"] },
   { type: "certificate", id: 7, error: "no" },
 ];
@@ -45,6 +48,13 @@ test("channel_messages: a missing or wrongly typed field is refused by name", ()
         }
       }
     }
+  }
+});
+
+test("channel_messages: a resource that is not base64 in its one form is refused", () => {
+  for (const text of ["=", "AAE", "AAF=", "A A=", "_-8h", "AA==AA==", "é"]) {
+    const line = JSON.stringify({ type: "resources", id: 1, typeUrl: "x", resources: [text], removed: [] });
+    assert.throws(() => decodeParentMessage(line), /"resources" holds what is not base64/, text);
   }
 });
 

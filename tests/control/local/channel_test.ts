@@ -6,18 +6,14 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { encodeMessage, type LocalPod, type MeshSnapshot } from "../../../src/control/local/channel_messages.ts";
+import type { ChannelEvent } from "../../../src/control/local/channel_server.ts";
+import { type NodeChannel, type NodeChannelOptions, serveNode } from "../../../src/control/local/node_channel.ts";
 import {
   connectLocalControl,
   type LocalControl,
   type LocalControlOptions,
-} from "../../../src/control/local/channel_client.ts";
-import { encodeMessage, type LocalPod, type MeshSnapshot } from "../../../src/control/local/channel_messages.ts";
-import {
-  type ChannelEvent,
-  type NodeChannel,
-  type NodeChannelOptions,
-  serveNode,
-} from "../../../src/control/local/channel_server.ts";
+} from "../../../src/control/local/node_client.ts";
 
 const POD: LocalPod = {
   uid: "Kubernetes//Pod/bookstore/reviews",
@@ -272,13 +268,14 @@ test("channel: more requests than the limit at once are turned away, not queued"
 test("channel: a peer that breaks the protocol is cut off with a reason, and others are still served", async () => {
   await withChannel(async ({ events, serve, join, dial }) => {
     const channel = await serve();
-    const hello = { type: "hello", node: "node-a", version: 1, pid: 1 } as const;
+    const hello = { type: "hello", role: "ztunnel", name: "node-a", version: 2, pid: 1 } as const;
     const attempts: [string | Uint8Array, RegExp][] = [
       ["nonsense\n", /not JSON/],
       [Uint8Array.of(0xff, 0x0a), /protocol error/],
       [encodeMessage({ type: "ack", id: 1 }), /"ack" before hello/],
-      [encodeMessage({ ...hello, node: "node-b" }), /node "node-b" on the channel of "node-a"/],
-      [encodeMessage({ ...hello, version: 2 }), /version 2/],
+      [encodeMessage({ ...hello, name: "node-b" }), /ztunnel "node-b" on the channel of ztunnel "node-a"/],
+      [encodeMessage({ ...hello, role: "waypoint" }), /waypoint "node-a" on the channel of ztunnel "node-a"/],
+      [encodeMessage({ ...hello, version: 1 }), /version 1/],
       [encodeMessage(hello) + encodeMessage(hello), /second hello/],
       ["x".repeat(300_000), /longer than/],
     ];

@@ -37,7 +37,8 @@ export function readCondition(reader: FieldReader, fields: Fields, path: SourceP
     reader.fail(path, "a condition needs values or notValues");
   }
   const values = (list: "values" | "notValues") => (read ?? readTexts)(reader, fields, list, path);
-  return { key, values: values("values"), notValues: values("notValues"), path };
+  // What was refused once is not looked at again.
+  return { key: read === undefined ? "" : key, values: values("values"), notValues: values("notValues"), path };
 }
 
 function readerOf(key: string): ReadValues | undefined {

@@ -109,7 +109,7 @@ function toConditionMatch(reader: FieldReader, condition: PolicyCondition, names
   const { key, values, notValues, path } = condition;
   const target = CONDITION_KEYS.get(key);
   if (target === undefined) {
-    reader.fail([...path, "key"], `the condition ${key} ${HINT}`);
+    if (key !== "") reader.fail([...path, "key"], `the condition ${key} ${HINT}`);
     return {};
   }
   return {

@@ -1,8 +1,23 @@
 /** Clusters: ports of services, the way out through the tunnel, and the address that was called (waypoint.md 2.7). */
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Service } from "../../../mesh/types.ts";
-import { CONNECT_ORIGINATE, ENCAP, inboundName, MAIN_INTERNAL, ORIGINAL_DST, outboundName, type Protocol } from "./names.ts";
-import { AS_DOWNSTREAM, httpOptions, internalAddress, internalTransport, meshTls, TUNNEL_OR_PLAIN } from "./transports.ts";
+import {
+  CONNECT_ORIGINATE,
+  ENCAP,
+  inboundName,
+  MAIN_INTERNAL,
+  ORIGINAL_DST,
+  outboundName,
+  type Protocol,
+} from "./names.ts";
+import {
+  AS_DOWNSTREAM,
+  httpOptions,
+  internalAddress,
+  internalTransport,
+  meshTls,
+  TUNNEL_OR_PLAIN,
+} from "./transports.ts";
 
 const UNLIMITED = 4_294_967_295;
 const NO_LIMITS: JsonObject = {

@@ -9,7 +9,7 @@ const RAW = extension("raw_buffer", "envoy.extensions.transport_sockets.raw_buff
 
 /** To another listener of the same process. */
 export function internalTransport(withHostMetadata: boolean): JsonObject {
-  const metadata = withHostMetadata
+  const metadata: JsonObject = withHostMetadata
     ? { passthrough_metadata: [ORIGINAL_DST, "istio"].map((name) => ({ kind: { host: {} }, name })) }
     : {};
   const type = "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport";

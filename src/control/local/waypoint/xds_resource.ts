@@ -35,7 +35,12 @@ export function xdsResource(kind: ResourceKind, name: string, json: JsonObject):
   const value = toBinary(schema, fromJson(schema, json, { registry }));
   const version = createHash("sha256").update(value).digest("hex").slice(0, VERSION_LENGTH);
   const resource = create(AnySchema, { typeUrl, value });
-  return { typeUrl, name, version, bytes: toBinary(ResourceSchema, create(ResourceSchema, { name, version, resource })) };
+  return {
+    typeUrl,
+    name,
+    version,
+    bytes: toBinary(ResourceSchema, create(ResourceSchema, { name, version, resource })),
+  };
 }
 
 /** A message inside of another, by the name of its type. */

@@ -190,6 +190,8 @@ export interface WaypointConfig {
     /** Of the cluster's signers, the one that shall sign; "": istiod's own choice. */
     readonly certSigner: string;
   };
+  /** Unix stream socket of `ambit local`, which then takes istiod's place; set by the parent process. */
+  readonly localControl: string | undefined;
   /** Certificate revocation lists; undefined: none are looked for. */
   readonly crlPath: string | undefined;
   /** Which part of its life a certificate still has when it is renewed, and by how much this varies. */

@@ -44,7 +44,8 @@ export async function buildWaypointConfig(
   proxyArgs: string,
 ): Promise<WaypointConfig> {
   const v = resolveOptions(waypointOptions, parsed, env);
-  refuseForeignIdentity(v, host);
+  const localControl = v.localControl || undefined;
+  if (localControl === undefined) refuseForeignIdentity(v, host);
   const labels = readDownward(v.labelsPath, host);
   const annotations = readDownward(v.annotationsPath, host);
   const proxyConfig = await readProxyConfig({
@@ -60,8 +61,8 @@ export async function buildWaypointConfig(
     "the own pod's address, by which istiod finds what it serves",
   );
   const domain = v.domain || `${podNamespace}.svc.cluster.local`;
-  const address = discoveryAddress(proxyConfig);
-  const provider = rootOfProvider(v);
+  const address = localControl === undefined ? discoveryAddress(proxyConfig) : undefined;
+  const provider = localControl === undefined ? rootOfProvider(v) : undefined;
   return deepFreeze({
     role: "waypoint",
     domain,
@@ -79,13 +80,14 @@ export async function buildWaypointConfig(
     hbonePort: v.listenPort,
     xds: { address, root: rootSource(v.xdsRoot, provider, host), altHostname: v.istiodSan, headers: v.xdsHeaders },
     ca: {
-      address: v.caAddress === undefined || v.caAddress.url === undefined ? address : v.caAddress.url,
+      address: localControl === undefined ? v.caAddress?.url ?? address : undefined,
       root: rootSource(v.caRoot, provider, host),
       altHostname: v.istiodSan,
       headers: v.caHeaders,
       secretTtlMs: v.secretTtlMs,
       certSigner: v.certSigner,
     },
+    localControl,
     crlPath: v.caCrlEnabled ? v.crlPath : undefined,
     secretGraceRatio: v.secretGraceRatio,
     secretGraceJitter: v.secretGraceJitter,

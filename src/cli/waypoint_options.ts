@@ -120,6 +120,10 @@ export const waypointOptions = {
     parseHeaderName,
   ),
   istiodSan: optionalText({ env: "ISTIOD_SAN" }, "Second name accepted in istiod's certificate."),
+  localControl: optionalText(
+    { env: "LOCAL_CONTROL", metavar: "PATH" },
+    "Socket of `ambit local`, which sets it for the processes it starts: it takes istiod's place.",
+  ),
   caAddress: custom<{ readonly url: string | undefined } | undefined>(
     { env: "CA_ADDR", metavar: "HOST:PORT" },
     undefined,

@@ -10,7 +10,7 @@ import { createLimits } from "../telemetry/limits.ts";
 import { createLog, createLogWriter, createWallClock, Registry } from "../telemetry/mod.ts";
 import { ConfigView } from "../waypoint/admin/mod.ts";
 import { WaypointAgent } from "../waypoint/agent/agent.ts";
-import { createCa, followIstiod } from "../waypoint/agent/istiod_control.ts";
+import { openControl } from "../waypoint/agent/control.ts";
 import { describeWaypointNode } from "../waypoint/agent/node.ts";
 import { proveTunnels } from "../waypoint/agent/self_test.ts";
 import { stopRequests } from "../waypoint/agent/stop_requests.ts";
@@ -51,7 +51,7 @@ export async function runWaypoint(config: WaypointConfig): Promise<number> {
 
   const registry = new Registry({ nowMs: () => performance.now(), retainMs: RETAIN_SERIES_MS });
   const limits = createLimits({ registry, log, nowMs: () => performance.now() });
-  const ca = createCa({ config, log });
+  const control = await openControl({ config, registry, log, limits, schedule });
   const names = new NodeResolver();
   const fetchKeys = keyFetcher((cluster, uri, timeoutMs) => agent.get(cluster, uri, timeoutMs));
   const tokens = createTokenJudge(fetchKeys, () => performance.now());
@@ -66,13 +66,14 @@ export async function runWaypoint(config: WaypointConfig): Promise<number> {
   const agent: WaypointAgent = new WaypointAgent({
     config,
     workerEntry: new URL("./waypoint_worker.ts", import.meta.url),
-    authority: ca,
+    authority: control,
     log,
     registry,
     schedule,
     resolve: ({ host, family }, answered) => void names.answer(host, family).then(answered),
     judge: ({ provider, token }, answered) => void tokens.judge(provider, token).then(answered),
-    watch: (typeUrl, names) => xds.watch(typeUrl, names),
+    watch: (typeUrl, names) => control.watch(typeUrl, names),
+    ready: () => control.ready(),
     telemetry: new MainTelemetry({ registry, exporter, version: config.istioVersion }),
     applied: (change) => view.apply(change),
   });
@@ -86,16 +87,7 @@ export async function runWaypoint(config: WaypointConfig): Promise<number> {
     stop: stop.request,
   });
   const servers = await startWaypointServers({ config, agent, pages, limits, stop: stop.request });
-  const xds = followIstiod({
-    config,
-    node: agent.currentNode,
-    sink: agent.sink,
-    registry,
-    log,
-    limits,
-    schedule,
-    waiting: (reason) => agent.readiness.explain(reason),
-  });
+  control.follow({ agent, waiting: (reason) => agent.readiness.explain(reason) });
   log.log("info", "main", "waypoint started", { workers: config.workers, node: agent.node.id });
   const releases = SETTLED_MS.map((delayMs) =>
     schedule(() => {
@@ -111,8 +103,7 @@ export async function runWaypoint(config: WaypointConfig): Promise<number> {
     const end = await Promise.race([agent.drain(), stop.hurried.then(() => "told to hurry")]);
     log.log("info", "main", "drained", { reason: end });
   }
-  xds.close();
-  ca.close();
+  control.close();
   await agent.close("connection closed due to connection drain");
   exporter.close();
   await servers.close();

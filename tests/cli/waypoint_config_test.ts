@@ -116,6 +116,24 @@ test("waypoint node: id and metadata as pilot-agent sends them", async () => {
   });
 });
 
+test("waypoint config: under ambit local nothing is asked of istiod, and none of its files is looked for", async () => {
+  const env = {
+    LOCAL_CONTROL: "/run/waypoint.sock",
+    POD_NAME: "waypoint",
+    POD_NAMESPACE: "demo",
+    INSTANCE_IP: "10.0.2.7",
+    PILOT_CERT_PROVIDER: "none",
+  };
+  // A machine that has what would be a foreign identity in a pod.
+  const files = { "./etc/certs/cert-chain.pem": "x", "./etc/certs/key.pem": "y" };
+  const config = await build(env, files);
+  assert.equal(config.localControl, "/run/waypoint.sock");
+  assert.equal(config.xds.address, undefined);
+  assert.equal(config.ca.address, undefined);
+  await assert.rejects(build({ ...env, LOCAL_CONTROL: "" }, files), /an identity from files is not supported/);
+  assert.equal((await build()).localControl, undefined);
+});
+
 test("waypoint config: without files, configuration and limit the defaults hold", async () => {
   const { PROXY_CONFIG: _, ISTIO_CPU_LIMIT: __, CA_ADDR: ___, ...env } = ENV;
   const config = await build(env, {}, "");

@@ -43,6 +43,8 @@ export interface AgentOptions {
   readonly judge: (question: TokenQuestion, answered: (verdict: TokenVerdict) => void) => void;
   /** The names of an xDS type that are wanted from now on. */
   readonly watch: (typeUrl: string, names: ReadonlySet<string>) => void;
+  /** It serves, for the first time. */
+  readonly ready?: () => void;
   /** What workers count and record. */
   readonly telemetry?: WorkersOptions["telemetry"];
   /** What the workers are told, as they are. */
@@ -85,6 +87,7 @@ export class WaypointAgent {
     this.readiness = new WaypointReadiness(() => {
       this.#startupMs = this.#ageMs();
       log.log("info", TARGET, "ready", { "startup.ms": this.#startupMs });
+      options.ready?.();
     });
     this.#live = new LiveConfig({ schedule, released: (change) => void this.#deliver(change) });
     this.#slots = new LimitSlots(config.workers);

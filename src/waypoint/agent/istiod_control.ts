@@ -3,27 +3,38 @@ import type { IstiodClientConfig, WaypointConfig } from "../../cli/config.ts";
 import { type CaClient, createCaClient } from "../../control/ca/mod.ts";
 import { type IstiodEndpoint, tlsOptions } from "../../control/istiod/mod.ts";
 import { createXdsClient, openXdsStream, type XdsClient, type XdsSink } from "../../control/xds/mod.ts";
-import type { Logger } from "../../telemetry/log.ts";
-import type { Limits } from "../../telemetry/limits.ts";
-import type { Registry } from "../../telemetry/registry.ts";
 import { createXdsMetrics } from "../../telemetry/xds_metrics.ts";
+import type { ControlOptions, WaypointControl } from "./control.ts";
 import type { WaypointNode } from "./node.ts";
 import { TYPE_URLS } from "./sink.ts";
 
-export interface IstiodControlOptions {
-  readonly config: WaypointConfig;
+export interface IstiodControlOptions extends ControlOptions {
   /** A function is asked again for each stream. */
   readonly node: WaypointNode | (() => WaypointNode);
   readonly sink: XdsSink;
-  readonly registry: Registry;
-  readonly log: Logger;
-  readonly limits: Pick<Limits, "reached">;
-  readonly schedule: (task: () => void, delayMs: number) => () => void;
   /** Why nothing has come yet. */
   readonly waiting: (reason: string) => void;
 }
 
 /** @throws Error when the TLS that the configuration asks for cannot be had */
+export function openIstiod(options: ControlOptions): WaypointControl {
+  const ca = createCa(options);
+  let xds: XdsClient | undefined;
+  return {
+    requestCertificate: (identity, csrPem) => ca.requestCertificate(identity, csrPem),
+    follow({ agent, waiting }) {
+      xds = followIstiod({ ...options, node: agent.currentNode, sink: agent.sink, waiting });
+    },
+    watch: (typeUrl, names) => xds?.watch(typeUrl, names),
+    // Kubernetes asks for itself.
+    ready() {},
+    close() {
+      xds?.close();
+      ca.close();
+    },
+  };
+}
+
 export function createCa({ config, log }: Pick<IstiodControlOptions, "config" | "log">): CaClient {
   return createCaClient({
     endpoint: endpoint(config, config.ca),

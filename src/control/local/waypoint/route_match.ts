@@ -4,10 +4,10 @@ import type { NamedMatch, PathMatch, RouteMatch } from "../kube/objects.ts";
 
 export function routeMatch({ path, method, headers, queryParams }: RouteMatch): JsonObject {
   const named = [
-    ...headers.map(({ name, ...match }) => ({ name: name.toLowerCase(), string_match: stringMatch(match) })),
+    ...byName(headers).map(({ name, ...match }) => ({ name: name.toLowerCase(), string_match: stringMatch(match) })),
     ...(method === undefined ? [] : [{ name: ":method", string_match: { exact: method } }]),
   ];
-  const parameters = queryParams.map(({ name, ...match }) => ({ name, string_match: stringMatch(match) }));
+  const parameters = byName(queryParams).map(({ name, ...match }) => ({ name, string_match: stringMatch(match) }));
   return {
     ...pathMatch(path),
     case_sensitive: true,
@@ -30,6 +30,11 @@ function pathMatch({ type, value }: PathMatch): JsonObject {
 /** Whole path elements: a slash at the end says nothing. */
 export function prefixOf(value: string): string {
   return value.replace(/\/+$/, "");
+}
+
+/** As istiod has them; all must match. */
+function byName(matches: readonly NamedMatch[]): readonly NamedMatch[] {
+  return [...matches].sort((a, b) => a.name < b.name ? -1 : 1);
 }
 
 function stringMatch({ type, value }: Pick<NamedMatch, "type" | "value">): JsonObject {

@@ -53,7 +53,7 @@ function isParent(parent: ServiceRef, { namespace, name }: Service, port: number
 }
 
 function makeRoute(
-  { rule, match, name }: Candidate,
+  { route, rule, match, name }: Candidate,
   service: Service,
   port: number,
   references: References,
@@ -62,6 +62,7 @@ function makeRoute(
   const common = {
     name,
     match: routeMatch(match),
+    metadata: { filter_metadata: { istio: { config: sourceOf(route) } } },
     decorator: {
       operation: `${service.hostname}:${port}${match.path.type === "PathPrefix" ? "/*" : match.path.value}`,
     },
@@ -84,6 +85,12 @@ function makeRoute(
       retry_policy: retryPolicy(rule),
     },
   };
+}
+
+/** Where it comes from, as istiod writes it. */
+function sourceOf({ kind, namespace, name }: RouteObject): string {
+  const kebab = kind === "HTTPRoute" ? "http-route" : "grpc-route";
+  return `/apis/gateway.networking.k8s.io/v1/namespaces/${namespace}/${kebab}/${name}`;
 }
 
 function destinations(backends: readonly Backend[], references: References): JsonObject {

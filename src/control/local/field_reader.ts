@@ -41,6 +41,13 @@ export class FieldReader {
     }));
   }
 
+  /** The list of mappings at `key`. One that is there without a value is a problem: left out by mistake, it would mean something else. */
+  list(fields: Fields, key: string, path: SourcePath): ReturnType<FieldReader["objects"]> {
+    if (fields[key] !== null) return this.objects(fields[key], [...path, key]);
+    this.fail([...path, key], `${key} has no value; write a list, or leave it out`);
+    return [];
+  }
+
   name(fields: Fields, key: string, path: SourcePath, fallback?: string): string {
     const value = fields[key] ?? fallback;
     if (value === undefined) {

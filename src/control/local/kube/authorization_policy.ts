@@ -21,9 +21,8 @@ export function readAuthorizationPolicy(reader: FieldReader, fields: Fields, pat
   const at = [...path, "spec"];
   const spec = readSpec(reader, fields, path, SPEC_KEYS);
   const action = readAction(reader, spec, at);
-  const rules = spec.rules === null ? [] : reader.objects(spec.rules, [...at, "rules"]);
-  if (spec.rules === null) reader.fail([...at, "rules"], "rules is empty; write a list, or leave it out");
-  if (action === "DENY" && rules.length === 0) {
+  const rules = reader.list(spec, "rules", at);
+  if (action === "DENY" && rules.length === 0 && spec.rules !== null) {
     reader.fail([...at, "rules"], "DENY without rules denies nothing; write rules: [{}] to deny everything");
   }
   return {

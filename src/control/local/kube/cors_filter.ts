@@ -2,7 +2,7 @@
 import type { FieldReader, Fields } from "../field_reader.ts";
 import type { SourcePath } from "../yaml_source.ts";
 import type { RouteFilters } from "./objects.ts";
-import { checkHeaderName } from "./values.ts";
+import { checkHeaderName, readFlag } from "./values.ts";
 
 type Cors = NonNullable<RouteFilters["cors"]>;
 
@@ -58,7 +58,7 @@ export function readCors(reader: FieldReader, fields: Fields, path: SourcePath):
     }, true),
     allowHeaders: list("allowHeaders", header, true),
     exposeHeaders: list("exposeHeaders", header, false),
-    allowCredentials: reader.flag(fields, "allowCredentials", path, false),
+    allowCredentials: readFlag(reader, fields, "allowCredentials", path),
     maxAgeSeconds: reader.integer(fields, "maxAge", path, 1, 0x7fff_ffff) ?? DEFAULT_MAX_AGE,
   };
 }

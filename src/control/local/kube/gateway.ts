@@ -49,7 +49,7 @@ function readWaypointFor(
 
 function readListeners(reader: FieldReader, spec: Fields, path: SourcePath): WaypointGateway["usableFrom"] {
   const at = [...path, "listeners"];
-  const listeners = reader.objects(spec.listeners, at);
+  const listeners = reader.list(spec, "listeners", path);
   const [listener] = listeners;
   if (listener === undefined || listeners.length > 1) {
     reader.fail(at, `a waypoint has one listener: listeners: [{name: mesh, port: ${PORT}, protocol: HBONE}]`);

@@ -41,7 +41,7 @@ export function readHead(
   reader.onlyKnown(own, METADATA_KEYS, at);
   return {
     name: fields.metadata === undefined ? "" : readObjectName(reader, metadata, "name", at),
-    namespace: reader.name(metadata, "namespace", at, "default"),
+    namespace: readNamespaceName(reader, metadata, at, "default"),
     labels: readTexts(reader, metadata, "labels", at),
     annotations: readTexts(reader, metadata, "annotations", at),
     path,
@@ -74,6 +74,12 @@ export function readObjectName(reader: FieldReader, fields: Fields, key: string,
     `${key} must be lower-case letters, digits, "-" and ".", at most ${MAX_OBJECT_NAME}, is ${JSON.stringify(name)}`,
   );
   return "";
+}
+
+/** `namespace`, of an object or of one that is referred to. */
+export function readNamespaceName(reader: FieldReader, fields: Fields, path: SourcePath, fallback: string): string {
+  if (fields.namespace === null) reader.fail([...path, "namespace"], "namespace has no value; leave it out");
+  return reader.name(fields, "namespace", path, fallback);
 }
 
 /** Labels or annotations. A bare number or `true` is refused as by an API server: what text it stands for is a matter of opinion. */

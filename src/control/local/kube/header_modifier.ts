@@ -14,7 +14,7 @@ export function readHeaderModifier(reader: FieldReader, fields: Fields, path: So
     seen.add(key);
   };
   const pairs = (key: "set" | "add") =>
-    reader.objects(fields[key], [...path, key]).map(({ fields, path }) => {
+    reader.list(fields, key, path).map(({ fields, path }) => {
       reader.onlyKnown(fields, ["name", "value"], path);
       const name = readHeaderName(reader, fields, "name", path);
       once(name, [...path, "name"]);

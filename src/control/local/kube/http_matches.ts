@@ -60,7 +60,7 @@ function readNamed(
   keyOf: (name: string) => string,
 ): readonly NamedMatch[] {
   const seen = new Set<string>();
-  return reader.objects(fields[key], [...path, key]).map(({ fields, path }) => {
+  return reader.list(fields, key, path).map(({ fields, path }) => {
     reader.onlyKnown(fields, ["type", "name", "value"], path);
     const type = reader.choice(fields, "type", path, ["Exact", "RegularExpression"]) ?? "Exact";
     const name = readHeaderName(reader, fields, "name", path);

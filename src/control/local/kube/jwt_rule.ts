@@ -3,7 +3,7 @@ import type { FieldReader, Fields } from "../field_reader.ts";
 import type { SourcePath } from "../yaml_source.ts";
 import { parseDuration } from "./durations.ts";
 import type { JwtRule } from "./objects.ts";
-import { checkHeaderName, readHeaderName } from "./values.ts";
+import { checkHeaderName, readFlag, readHeaderName } from "./values.ts";
 
 const KEYS = [
   "issuer",
@@ -42,14 +42,14 @@ export function readJwtRule(reader: FieldReader, fields: Fields, path: SourcePat
     audiences: reader.textList(fields, "audiences", path),
     jwks,
     jwksUri,
-    fromHeaders: reader.objects(fields.fromHeaders, [...path, "fromHeaders"])
+    fromHeaders: reader.list(fields, "fromHeaders", path)
       .map(({ fields, path }) => readFromHeader(reader, fields, path)),
     fromParams: reader.textList(fields, "fromParams", path),
     fromCookies: reader.textList(fields, "fromCookies", path),
     outputPayloadToHeader,
-    outputClaimToHeaders: reader.objects(fields.outputClaimToHeaders, [...path, "outputClaimToHeaders"])
+    outputClaimToHeaders: reader.list(fields, "outputClaimToHeaders", path)
       .map(({ fields, path }) => readClaimHeader(reader, fields, path)),
-    forwardOriginalToken: reader.flag(fields, "forwardOriginalToken", path, false),
+    forwardOriginalToken: readFlag(reader, fields, "forwardOriginalToken", path),
     timeoutMs: readTimeout(reader, fields, path),
     path,
   };

@@ -44,8 +44,8 @@ export function readPolicyRule(reader: FieldReader, fields: Fields, path: Source
 
 /** An empty list is refused, for it reads as nobody and would mean everybody. */
 function readList(reader: FieldReader, fields: Fields, key: string, path: SourcePath) {
-  const list = reader.objects(fields[key], [...path, key]);
-  if (fields[key] !== undefined && (fields[key] === null || list.length === 0)) {
+  const list = reader.list(fields, key, path);
+  if (Array.isArray(fields[key]) && list.length === 0) {
     reader.fail([...path, key], `${key} is empty; leave it out to say nothing about it`);
   }
   return list;

@@ -99,7 +99,7 @@ function expandList(reader: FieldReader, document: KubeDocument): readonly KubeD
   const list = value as Fields;
   reader.onlyKnown(list, ["apiVersion", "kind", "metadata", "items"], path);
   if (list.apiVersion !== "v1") reader.fail([...path, "apiVersion"], "the apiVersion of a List is v1");
-  return reader.objects(list.items, [...path, "items"]).map(({ fields, path }) => ({ value: fields, path }));
+  return reader.list(list, "items", path).map(({ fields, path }) => ({ value: fields, path }));
 }
 
 function kindNamed(reader: FieldReader, fields: Fields, path: SourcePath): Kind | undefined {

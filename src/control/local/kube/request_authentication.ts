@@ -21,7 +21,7 @@ export function readRequestAuthentication(
   return {
     ...head,
     refs: fields.spec === undefined ? [] : readRefs(reader, spec, at),
-    jwtRules: reader.objects(spec.jwtRules, [...at, "jwtRules"])
+    jwtRules: reader.list(spec, "jwtRules", at)
       .map(({ fields, path }) => readJwtRule(reader, fields, path)),
   };
 }

@@ -29,7 +29,7 @@ export function readRoute(reader: FieldReader, fields: Fields, path: SourcePath,
   });
   if (fields.spec === undefined) return { ...head, kind: kind.kind, parents: [], rules: [] };
   const parents = readParents(reader, spec, at, head);
-  const rules = reader.objects(spec.rules, [...at, "rules"]);
+  const rules = reader.list(spec, "rules", at);
   if (rules.length === 0) reader.fail([...at, "rules"], "a route needs at least one rule");
   const names = new Set<string>();
   return {
@@ -51,13 +51,13 @@ function readRule(reader: FieldReader, fields: Fields, path: SourcePath, kind: R
   reader.onlyKnown(fields, [...RULE_KEYS, ...kind.ruleKeys], path, {
     sessionPersistence: "sessionPersistence is not supported by a waypoint",
   });
-  const matches = reader.objects(fields.matches, [...path, "matches"])
+  const matches = reader.list(fields, "matches", path)
     .map(({ fields, path }) => kind.match(reader, fields, path));
   const rule: RouteRule = {
     name: readRuleName(reader, fields, path),
     matches: matches.length === 0 ? [kind.anything(path)] : matches,
     filters: readFilters(reader, fields, path, kind.kind, head),
-    backends: reader.objects(fields.backendRefs, [...path, "backendRefs"])
+    backends: reader.list(fields, "backendRefs", path)
       .map(({ fields, path }) => readBackend(reader, fields, path, head)),
     requestTimeoutMs: undefined,
     backendRequestTimeoutMs: undefined,

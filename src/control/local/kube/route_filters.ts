@@ -82,7 +82,7 @@ function readList(
   types: readonly string[],
   what: string,
 ): readonly Filter[] {
-  return reader.objects(fields.filters, [...path, "filters"]).flatMap(({ fields, path }) => {
+  return reader.list(fields, "filters", path).flatMap(({ fields, path }) => {
     const type = reader.requiredText(fields, "type", path);
     const key = types.includes(type) ? FILTER_KEYS[type] : undefined;
     if (key === undefined) {

@@ -1,7 +1,7 @@
 /** What a route refers to: the Services it is for, and those it leads to. */
 import type { FieldReader, Fields } from "../field_reader.ts";
 import type { SourcePath } from "../yaml_source.ts";
-import { readObjectName } from "./head.ts";
+import { readNamespaceName, readObjectName } from "./head.ts";
 import type { ObjectHead, ServiceRef } from "./objects.ts";
 import { readPort } from "./values.ts";
 
@@ -12,7 +12,7 @@ const GATEWAY_GROUP = "gateway.networking.k8s.io";
 /** `parentRefs`: Services of the route's own namespace (GAMMA's producer routes). */
 export function readParents(reader: FieldReader, spec: Fields, path: SourcePath, head: ObjectHead): ServiceRef[] {
   const at = [...path, "parentRefs"];
-  const parents = reader.objects(spec.parentRefs, at);
+  const parents = reader.list(spec, "parentRefs", path);
   if (parents.length === 0) {
     reader.fail(at, `a route needs a parent: parentRefs: [{group: "", kind: Service, name: ...}]`);
   }
@@ -41,7 +41,7 @@ function readParent(reader: FieldReader, fields: Fields, path: SourcePath, head:
       `a parent of ${what} is not supported by ambit local; name the Service: {group: "", kind: Service, name: ...}`,
     );
   }
-  const namespace = reader.name(fields, "namespace", path, head.namespace);
+  const namespace = readNamespaceName(reader, fields, path, head.namespace);
   if (namespace !== head.namespace && namespace !== "") {
     reader.fail(
       [...path, "namespace"],
@@ -76,7 +76,7 @@ export function readServiceRef(
   if (name.includes(".")) reader.fail([...path, "name"], "name is the name of a Service, not its hostname");
   if (fields.port === undefined) reader.fail(path, "port is missing");
   return {
-    namespace: reader.name(fields, "namespace", path, head.namespace),
+    namespace: readNamespaceName(reader, fields, path, head.namespace),
     name,
     port: readPort(reader, fields, "port", path),
     path,

@@ -17,7 +17,7 @@ export function readTargetRefs(reader: FieldReader, spec: Fields, path: SourcePa
   }
   if (targetRefs !== undefined) {
     const at = [...path, "targetRefs"];
-    const refs = reader.objects(targetRefs, at);
+    const refs = reader.list(spec, "targetRefs", path);
     // An empty list would mean all workloads of the namespace.
     if (refs.length === 0) reader.fail(at, "targetRefs is empty; leave it out or name a Gateway or a Service");
     return refs.map(({ fields, path }) => readTargetRef(reader, fields, path));
@@ -39,7 +39,8 @@ function readTargetRef(reader: FieldReader, fields: Fields, path: SourcePath): T
     return { kind: "Service", name, path };
   }
   const [group] = GROUPS[kind];
-  if (!GROUPS[kind].includes((fields.group ?? "") as string)) {
+  const { group: given = "" } = fields;
+  if (!GROUPS[kind].includes(given as string)) {
     reader.fail(
       fields.group === undefined ? path : [...path, "group"],
       `the group of a ${kind} is ${JSON.stringify(group)}`,

@@ -47,6 +47,12 @@ export function readDuration(reader: FieldReader, fields: Fields, key: string, p
   return reader.fail([...path, key], `${key} must be a duration like 10s, 1m30s or 500ms, is ${JSON.stringify(text)}`);
 }
 
+/** Absent reads as false. */
+export function readFlag(reader: FieldReader, fields: Fields, key: string, path: SourcePath): boolean {
+  if (fields[key] === null) reader.fail([...path, key], `${key} has no value; write true or false`);
+  return reader.flag(fields, key, path, false);
+}
+
 export function readPort(reader: FieldReader, fields: Fields, key: string, path: SourcePath): number | undefined {
   return reader.integer(fields, key, path, 1, 65_535);
 }

@@ -158,7 +158,7 @@ const SPECS: readonly (readonly [name: string, spec: string, ...problems: string
     "{ action: DENY }",
     "4:1: DENY without rules denies nothing; write rules: [{}] to deny everything",
   ],
-  ["rules that are empty", "{ rules: }", "4:9: rules is empty; write a list, or leave it out"],
+  ["rules that are empty", "{ rules: }", "4:9: rules has no value; write a list, or leave it out"],
   ["a rule that is empty", "{ rules: [null] }", "4:17: must be a mapping (key: value), is empty"],
   [
     "a misspelled key",
@@ -195,7 +195,7 @@ const RULES: readonly (readonly [name: string, rule: string, ...problems: string
     "lists that say nothing",
     "{ from: [], to: , when: [] }",
     "6:13: from is empty; leave it out to say nothing about it",
-    "6:23: to is empty; leave it out to say nothing about it",
+    "6:23: to has no value; write a list, or leave it out",
     "6:29: when is empty; leave it out to say nothing about it",
   ],
   [

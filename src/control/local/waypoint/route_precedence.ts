@@ -1,13 +1,26 @@
 /** Which of several matches comes first: the Gateway API's rules for HTTPRoute, in the order of istiod. Envoy then takes the first that fits. */
-import type { RouteMatch } from "../kube/objects.ts";
+import type { RouteMatch, RouteObject } from "../kube/objects.ts";
 
 const RANK = { Exact: 0, PathPrefix: 1, RegularExpression: 2 } as const;
+const ANY_METHOD = 3;
+
+export interface RankedMatch {
+  readonly route: Pick<RouteObject, "kind">;
+  readonly match: RouteMatch;
+}
 
 /** Negative: `a` before `b`. 0: as they stand in the file. */
-export function compareMatches(a: RouteMatch, b: RouteMatch): number {
-  return RANK[a.path.type] - RANK[b.path.type] ||
+export function compareMatches(one: RankedMatch, other: RankedMatch): number {
+  const { match: a } = one, { match: b } = other;
+  return rankOf(one) - rankOf(other) ||
     b.path.value.length - a.path.value.length ||
     Number(b.method !== undefined) - Number(a.method !== undefined) ||
     b.headers.length - a.headers.length ||
     b.queryParams.length - a.queryParams.length;
+}
+
+/** A match of a GRPCRoute that says nothing of the method comes after all that do; of an HTTPRoute it is the prefix of every path. */
+function rankOf({ route, match: { path } }: RankedMatch): number {
+  const isAnything = path.type === "PathPrefix" && path.value === "/";
+  return route.kind === "GRPCRoute" && isAnything ? ANY_METHOD : RANK[path.type];
 }

@@ -35,7 +35,7 @@ export function serviceRoutes(
       return rule.matches.map((match): Candidate => ({ route, rule, match, name }));
     })
   );
-  return candidates.sort((a, b) => compareMatches(a.match, b.match))
+  return candidates.sort(compareMatches)
     .map((candidate) => makeRoute(candidate, service, port, references));
 }
 

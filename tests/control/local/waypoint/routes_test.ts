@@ -77,6 +77,22 @@ test("local routes: routes of several objects are sorted together, equal ones as
   assert.equal(chain("inbound-vip|80|tcp|b.demo.svc.cluster.local").kind, "tcp");
 });
 
+test("local routes: a gRPC match without a method takes what no other one does", () => {
+  const rule = (name: string, matches: string) =>
+    `{ name: ${name}, matches: [${matches}], backendRefs: [{ name: grpc, port: 7070 }] }`;
+  const text = `apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: { name: g, namespace: demo }
+spec:
+  parentRefs: [{ group: "", kind: Service, name: grpc }]
+  rules:
+  - ${rule("rest", "{ headers: [{ name: x-a, value: b }] }")}
+  - ${rule("regex", "{ method: { type: RegularExpression, service: 'a.*' } }")}
+`;
+  const made = routesOf(takeIn(text).http("inbound-vip|7070|http|grpc.demo.svc.cluster.local"));
+  assert.deepEqual(made.map(({ name }) => name), ["regex", "rest"]);
+});
+
 test("local routes: without a backend that gets anything the answer is 500", () => {
   for (const rule of ["{ backendRefs: [] }", "{ backendRefs: [{ name: b, port: 80, weight: 0 }] }"]) {
     const [made] = routesOf(takeIn(route(rule)).http("inbound-vip|80|http|b.demo.svc.cluster.local"));

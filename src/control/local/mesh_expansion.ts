@@ -4,7 +4,10 @@
  */
 import type { AddressBook } from "./addresses.ts";
 import type { FieldReader, Fields } from "./field_reader.ts";
+import type { WaypointGateway, ZtunnelPolicy } from "./kube/mod.ts";
 import type { MeshPod, ReadPod } from "./mesh_file.ts";
+import type { Traffic, UseWaypoint } from "./use_waypoint.ts";
+import { WAYPOINT_PORT, waypointService, waypointServiceFields } from "./waypoint_pods.ts";
 import type { SourcePath } from "./yaml_source.ts";
 
 export interface HostName {
@@ -42,47 +45,70 @@ interface Policy {
 const NAME_LABELS = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"] as const;
 const REVISION_LABELS = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"] as const;
 
-/** Problems of the sugar go to `reader`; the resources themselves are checked by the mesh's own parser. */
-export function expandMesh(
-  reader: FieldReader,
-  top: Fields,
-  pods: readonly ReadPod[],
-  book: AddressBook,
-  taken: ReadonlySet<string>,
-): MeshExpansion {
-  const services = reader.objects(top.services, ["services"]).map(({ fields, path }) =>
-    expandService(reader, fields, path, book, taken)
-  );
-  const policies = reader.objects(top.policies, ["policies"]).map(({ fields, path }) =>
-    expandPolicy(reader, fields, path)
-  );
+export interface ExpansionInput {
+  /** Problems of the sugar go here; the resources themselves are checked by the mesh's own parser. */
+  readonly reader: FieldReader;
+  readonly top: Fields;
+  readonly pods: readonly ReadPod[];
+  readonly book: AddressBook;
+  readonly taken: ReadonlySet<string>;
+  /** Each has a Service. */
+  readonly gateways: readonly WaypointGateway[];
+  /** Beside the file's own. */
+  readonly policies: readonly ZtunnelPolicy[];
+  readonly useWaypoint: UseWaypoint;
+}
+
+export function expandMesh(input: ExpansionInput): MeshExpansion {
+  const { reader, top, pods } = input;
+  const gateways = input.gateways.map((gateway) => ({ fields: waypointServiceFields(gateway), path: gateway.path }));
+  const serviceEntries = [...reader.objects(top.services, ["services"]), ...gateways];
+  const policyEntries = [...reader.objects(top.policies, ["policies"]), ...input.policies];
+  const services = serviceEntries.map(({ fields, path }) => expandService(input, fields, path));
+  const policies = policyEntries.map(({ fields, path }) => expandPolicy(reader, fields, path));
   const workloads = reader.objects(top.workloads, ["workloads"]).map(({ fields }) => fields);
   return {
     resources: {
-      workloads: [...pods.map((pod) => toWorkload(reader, pod, services, policies)), ...workloads],
+      workloads: [...pods.map((pod) => toWorkload(input, pod, services, policies)), ...workloads],
       services: services.map((service) => service.resource),
       policies: policies.map((policy) => policy.resource),
     },
     hosts: services.flatMap((service) => hostNames(service, services)),
     origin([list, index, ...rest]) {
-      if (list !== "workloads" || typeof index !== "number") return [...[list, index], ...rest].filter(isStep);
-      const pod = pods[index];
-      return pod === undefined ? ["workloads", index - pods.length, ...rest] : [...pod.path, ...rest];
+      if (typeof index !== "number") return [list, index, ...rest].filter(isStep);
+      const made = { workloads: pods, services: serviceEntries, policies: policyEntries }[list as "workloads"];
+      const path = made?.[index]?.path;
+      if (path !== undefined) return [...path, ...rest];
+      return ["workloads", index - pods.length, ...rest];
     },
   };
+}
+
+/** An entry that names its waypoint itself, or the fields that its labels make. */
+function waypointFields(
+  { reader, useWaypoint }: ExpansionInput,
+  fields: Fields,
+  namespace: string,
+  labels: Readonly<Record<string, string>>,
+  path: SourcePath,
+  traffic: Traffic,
+): Fields {
+  const label = labels["istio.io/use-waypoint"];
+  if (fields.waypoint !== undefined) {
+    if (label !== undefined) reader.fail([...path, "waypoint"], "there is the label istio.io/use-waypoint too");
+    return {};
+  }
+  const gateway = useWaypoint.find({ namespace, labels, path: [...path, "labels"] }, traffic);
+  if (gateway === undefined) return {};
+  return { waypoint: { destination: waypointService(gateway), hboneMtlsPort: WAYPOINT_PORT } };
 }
 
 function isStep(step: string | number | undefined): step is string | number {
   return step !== undefined;
 }
 
-function expandService(
-  reader: FieldReader,
-  fields: Fields,
-  path: SourcePath,
-  book: AddressBook,
-  taken: ReadonlySet<string>,
-): Service {
+function expandService(input: ExpansionInput, fields: Fields, path: SourcePath): Service {
+  const { reader, book, taken } = input;
   const name = reader.name(fields, "name", path);
   const namespace = reader.name(fields, "namespace", path, "default");
   const hostname = typeof fields.hostname === "string" ? fields.hostname : `${name}.${namespace}.svc.cluster.local`;
@@ -90,13 +116,25 @@ function expandService(
   const headless = Array.isArray(fields.vips) && fields.vips.length === 0;
   const vips = headless ? [] : reader.textOrTexts(fields, "vips", path) ??
     book.allocate("service", `${namespace}/${hostname}`, ["ipv4", "ipv6"], taken);
-  const { selector, ...rest } = fields;
+  const { selector, labels: _, ...rest } = fields;
+  const key = `${namespace}/${hostname}`;
+  // A waypoint's own traffic comes straight to it.
+  const waypoint = input.gateways.some((gateway) => waypointService(gateway) === key)
+    ? {}
+    : waypointFields(input, fields, namespace, reader.texts(fields, "labels", path), path, "service");
   return {
-    key: `${namespace}/${hostname}`,
+    key,
     namespace,
     selector: selector === undefined ? undefined : reader.texts(fields, "selector", path),
-    // A virtual address is "network/address"; people write the address alone.
-    resource: { ...rest, name, namespace, hostname, vips: vips.map((vip) => vip.includes("/") ? vip : `/${vip}`) },
+    resource: {
+      ...rest,
+      ...waypoint,
+      name,
+      namespace,
+      hostname,
+      // A virtual address is "network/address"; people write the address alone.
+      vips: vips.map((vip) => vip.includes("/") ? vip : `/${vip}`),
+    },
   };
 }
 
@@ -117,11 +155,13 @@ function expandPolicy(reader: FieldReader, fields: Fields, path: SourcePath): Po
 }
 
 function toWorkload(
-  reader: FieldReader,
+  input: ExpansionInput,
   { pod, path, workload }: ReadPod,
   services: readonly Service[],
   policies: readonly Policy[],
 ): Fields {
+  const { reader } = input;
+  const waypoint = pod.isWaypoint ? {} : waypointFields(input, workload, pod.namespace, pod.labels, path, "workload");
   const endpoints = services.filter((service) => selects(service, pod)).map(({ key, resource }) => [
     key,
     resource.ports ?? {},
@@ -141,15 +181,16 @@ function toWorkload(
     canonicalName: firstLabel(pod, NAME_LABELS) ?? pod.name,
     canonicalRevision: firstLabel(pod, REVISION_LABELS) ?? "latest",
     ...workload,
+    ...waypoint,
     uid: pod.uid,
     services: { ...Object.fromEntries(endpoints), ...ownServices },
     authorizationPolicies: [...new Set([...ownPolicies, ...selected])],
   };
 }
 
-/** An empty selector selects every pod of the namespace, as in Kubernetes; no selector selects none. */
+/** An empty selector selects every pod of the namespace; no selector selects none. Waypoints are nobody's. */
 function selects({ selector, namespace }: Service | Policy, pod: MeshPod): boolean {
-  return selector !== undefined && namespace === pod.namespace &&
+  return selector !== undefined && !pod.isWaypoint && namespace === pod.namespace &&
     Object.entries(selector).every(([key, value]) => pod.labels[key] === value);
 }
 

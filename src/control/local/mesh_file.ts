@@ -1,17 +1,23 @@
 /**
- * The mesh file of `ambit local`: nodes, pods, services and policies in one YAML text.
+ * The mesh file of `ambit local`: nodes, pods, services and policies in one YAML document, and beside it what is written for
+ * Kubernetes: Gateways of waypoints, routes, policies.
  *
  * Services, policies and workloads are in the vocabulary of the reference's local xDS file (ztunnel.md 3.5 and 9.2), with
  * defaults for what can be derived; nodes and pods are what a machine needs on top. A pod yields its Workload. A file
  * is taken whole or not at all, with every problem at its line.
  */
-import { canonicalIp, isIpv6 } from "../../mesh/ip.ts";
 import { parseMesh } from "../../mesh/parse.ts";
-import type { MeshResources } from "../../mesh/types.ts";
-import { type AddressBook, type Family, unusableAddress } from "./addresses.ts";
-import { FieldReader, type Fields } from "./field_reader.ts";
+import { keyOfService, type MeshResources, type ServiceKey, type WorkloadUid } from "../../mesh/types.ts";
+import type { AddressBook } from "./addresses.ts";
+import { type FieldProblem, FieldReader, type Fields } from "./field_reader.ts";
+import { type KubeObjects, readKubeObjects, type WaypointGateway, ztunnelPolicies } from "./kube/mod.ts";
+import { readMeshDocuments } from "./mesh_documents.ts";
 import { expandMesh, type HostName } from "./mesh_expansion.ts";
-import { type Problem, readYaml, type SourcePath } from "./yaml_source.ts";
+import { collectAddresses, readNodes, readPods } from "./mesh_places.ts";
+import { UseWaypoint } from "./use_waypoint.ts";
+import { placeWaypoints, waypointService } from "./waypoint_pods.ts";
+import { checkAttachments, compileWaypoint } from "./waypoint/mod.ts";
+import type { Problem, SourcePath } from "./yaml_source.ts";
 
 export type { HostName } from "./mesh_expansion.ts";
 export type { Problem } from "./yaml_source.ts";
@@ -27,21 +33,35 @@ export interface MeshPod {
   readonly name: string;
   readonly namespace: string;
   readonly serviceAccount: string;
-  /** The SPIFFE id its ztunnel presents for it. */
+  /** The SPIFFE id its ztunnel, or it itself as a waypoint, presents for it. */
   readonly identity: string;
   readonly node: string;
   readonly addresses: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
   /** Its traffic passes the node's ztunnel. */
   readonly captured: boolean;
+  /** It is a Gateway's, and runs its waypoint. */
+  readonly isWaypoint: boolean;
   /** What runs in it; undefined: nothing but what a person starts. */
   readonly command: readonly string[] | undefined;
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** A Gateway, and what passes it. */
+export interface MeshWaypoint {
+  readonly gateway: WaypointGateway;
+  readonly pod: MeshPod;
+  readonly services: ReadonlySet<ServiceKey>;
+  /** When they are called by their own address. */
+  readonly workloads: ReadonlySet<WorkloadUid>;
+}
+
 export interface MeshFile {
   readonly nodes: readonly MeshNode[];
+  /** Those of waypoints come last. */
   readonly pods: readonly MeshPod[];
+  readonly waypoints: readonly MeshWaypoint[];
+  readonly kube: KubeObjects;
   /** For the ztunnels. */
   readonly resources: MeshResources;
   /** The names of services, for a hosts file. */
@@ -53,45 +73,6 @@ export type MeshFileResult =
   /** In the order of the lines. */
   | { readonly ok: false; readonly problems: readonly Problem[] };
 
-const TOP_KEYS = ["nodes", "pods", "services", "policies", "workloads"] as const;
-const NODE_KEYS = ["name", "address"] as const;
-/** Everything else in a pod is a field of its Workload. */
-const POD_KEYS = ["name", "namespace", "serviceAccount", "node", "address", "labels", "captured", "command", "env"];
-/** `none` keeps a pod out of the mesh. */
-const MODE_LABEL = "istio.io/dataplane-mode";
-/** Fields of a Workload that follow from the pod's own. */
-const DERIVED_KEYS: Readonly<Record<string, string>> = {
-  uid: "namespace and name",
-  workloadIps: "address",
-};
-
-/** Reads `text`. `book` gives addresses where the file names none, the same for the same names. */
-export function readMeshFile(text: string, book: AddressBook): MeshFileResult {
-  const yaml = readYaml(text);
-  if (!yaml.ok) return yaml;
-  const reader = new FieldReader();
-  const top = reader.object(yaml.source.value ?? {}, []);
-  reader.onlyKnown(top, TOP_KEYS, []);
-
-  const taken = collectAddresses(top);
-  const nodes = readNodes(reader, top, book, taken);
-  const pods = readPods(reader, top, nodes, book, taken);
-  const expansion = expandMesh(reader, top, pods, book, taken);
-  const sorted = (problems: readonly Problem[]) => [...problems].sort((a, b) => a.line - b.line || a.column - b.column);
-  if (reader.problems.length > 0) {
-    return { ok: false, problems: sorted(reader.problems.map(({ path, message }) => yaml.source.at(path, message))) };
-  }
-  const parsed = parseMesh(expansion.resources);
-  if (!parsed.ok) {
-    const problems = parsed.errors.map(({ path, message }) => yaml.source.at(expansion.origin(path), message));
-    return { ok: false, problems: sorted(problems) };
-  }
-  return {
-    ok: true,
-    mesh: { nodes, pods: pods.map(({ pod }) => pod), resources: parsed.resources, hosts: expansion.hosts },
-  };
-}
-
 /** A pod, where it stands, and its fields that belong to the Workload. */
 export interface ReadPod {
   readonly pod: MeshPod;
@@ -99,114 +80,78 @@ export interface ReadPod {
   readonly workload: Fields;
 }
 
-function readNodes(reader: FieldReader, top: Fields, book: AddressBook, taken: ReadonlySet<string>): MeshNode[] {
-  const names = new Set<string>();
-  const nodes = reader.objects(top.nodes, ["nodes"]).map(({ fields, path }) => {
-    reader.onlyKnown(fields, NODE_KEYS, path);
-    const name = reader.name(fields, "name", path);
-    claim(reader, names, name, [...path, "name"], `node ${name}`);
-    const given = readAddresses(reader, fields, path);
-    return { name, addresses: given ?? book.allocate("node", name, ["ipv4", "ipv6"], taken) };
+const TOP_KEYS = ["nodes", "pods", "services", "policies", "workloads"] as const;
+
+/** Reads `text`. `book` gives addresses where the file names none, the same for the same names. */
+export function readMeshFile(text: string, book: AddressBook): MeshFileResult {
+  const read = readMeshDocuments(text);
+  if (!read.ok) return read;
+  const { documents } = read;
+  const refused = (problems: readonly FieldProblem[]): MeshFileResult => {
+    const placed = problems.map(({ path, message }) => documents.at(path, message));
+    return { ok: false, problems: placed.sort((a, b) => a.line - b.line || a.column - b.column) };
+  };
+  const reader = new FieldReader();
+  const top = reader.object(documents.mesh, []);
+  reader.onlyKnown(top, TOP_KEYS, []);
+  const kube = readKubeObjects(reader, documents.kube);
+
+  const taken = collectAddresses(top);
+  const nodes = readNodes(reader, top, book, taken);
+  const own = readPods(reader, top, nodes, book, taken);
+  const names = new Set(own.map(({ pod }) => `${pod.namespace}/${pod.name}`));
+  const pods = [...own, ...placeWaypoints(reader, kube.gateways, nodes, names, book, taken)];
+  const expansion = expandMesh({
+    reader,
+    top,
+    pods,
+    book,
+    taken,
+    gateways: kube.gateways,
+    policies: ztunnelPolicies(reader, kube.policies),
+    useWaypoint: new UseWaypoint(reader, kube),
   });
-  if (nodes.length === 0) reader.fail(["nodes"], `the file has no nodes; add "nodes: [{name: node-a}]"`);
-  return nodes;
-}
-
-function readPods(
-  reader: FieldReader,
-  top: Fields,
-  nodes: readonly MeshNode[],
-  book: AddressBook,
-  taken: ReadonlySet<string>,
-): ReadPod[] {
-  const names = new Set<string>();
-  const addressesSeen = new Set(nodes.flatMap((node) => node.addresses));
-  return reader.objects(top.pods, ["pods"]).map(({ fields, path }) => {
-    const name = reader.name(fields, "name", path);
-    const namespace = reader.name(fields, "namespace", path, "default");
-    const serviceAccount = reader.name(fields, "serviceAccount", path, "default");
-    const nodeName = reader.name(fields, "node", path);
-    claim(reader, names, name && `${namespace}/${name}`, [...path, "name"], `pod ${namespace}/${name}`);
-    const node = nodes.find((node) => node.name === nodeName);
-    if (node === undefined && nodeName !== "") {
-      const known = nodes.map((node) => node.name).join(", ");
-      reader.fail([...path, "node"], `there is no node "${nodeName}"; the nodes are ${known}`);
-    }
-    const families = familiesOf(node?.addresses ?? []);
-    const given = readAddresses(reader, fields, path);
-    const addresses = given ?? book.allocate("pod", `${namespace}/${name}`, families, taken);
-    for (const address of given ?? []) {
-      claim(reader, addressesSeen, address, [...path, "address"], `address ${address}`);
-      if (node !== undefined && !families.includes(familyOf(address))) {
-        reader.fail([...path, "address"], `${address} cannot be reached: node ${nodeName} has no ${familyOf(address)}`);
-      }
-    }
-    for (const [key, source] of Object.entries(DERIVED_KEYS)) {
-      if (fields[key] !== undefined) reader.fail([...path, key], `a pod's ${key} follows from its ${source}`);
-    }
-    const command = reader.textOrTexts(fields, "command", path);
-    const labels = reader.texts(fields, "labels", path);
-    const trustDomain = typeof fields.trustDomain === "string" ? fields.trustDomain : "cluster.local";
-    return {
-      path,
-      workload: Object.fromEntries(Object.entries(fields).filter(([key]) => !POD_KEYS.includes(key))),
-      pod: {
-        uid: `Kubernetes//Pod/${namespace}/${name}`,
-        name,
-        namespace,
-        serviceAccount,
-        identity: `spiffe://${trustDomain}/ns/${namespace}/sa/${serviceAccount}`,
-        node: nodeName,
-        addresses,
-        labels,
-        // The label means here what it means in a cluster.
-        captured: reader.flag(fields, "captured", path, labels[MODE_LABEL] !== "none"),
-        // One text is a line for the shell, as people write it; a list is taken word for word.
-        command: typeof fields.command === "string" ? ["sh", "-c", fields.command] : command,
-        env: reader.texts(fields, "env", path),
-      },
-    };
-  });
-}
-
-function claim(reader: FieldReader, seen: Set<string>, key: string, path: SourcePath, what: string): void {
-  if (key !== "" && seen.has(key)) reader.fail(path, `${what} is there twice`);
-  seen.add(key);
-}
-
-function readAddresses(reader: FieldReader, fields: Fields, path: SourcePath): string[] | undefined {
-  const texts = reader.textOrTexts(fields, "address", path);
-  if (texts === undefined) return undefined;
-  const addresses: string[] = [];
-  for (const text of texts) {
-    const address = canonicalIp(text);
-    const complaint = address === undefined ? `${JSON.stringify(text)} is no IP address` : unusableAddress(address);
-    if (complaint !== undefined) reader.fail([...path, "address"], complaint);
-    else if (address !== undefined) addresses.push(address);
+  if (reader.problems.length > 0) return refused(reader.problems);
+  const parsed = parseMesh(expansion.resources);
+  if (!parsed.ok) {
+    return refused(parsed.errors.map(({ path, message }) => ({ path: expansion.origin(path), message })));
   }
-  if (familiesOf(addresses).length !== addresses.length) {
-    reader.fail([...path, "address"], "more than one address of a family; give at most one IPv4 and one IPv6");
-  }
-  return addresses;
+  const { resources } = parsed;
+  const worlds = kube.gateways.map((gateway) => ({ gateway, mesh: resources, kube, ...passing(gateway, resources) }));
+  // What comes of it is made again when it is told: who is captured may be otherwise then.
+  const problems = [
+    ...checkAttachments(kube, resources, worlds),
+    ...worlds.flatMap((world) => compileWaypoint(world).problems),
+  ];
+  if (problems.length > 0) return refused(unique(problems));
+  return {
+    ok: true,
+    mesh: {
+      nodes,
+      pods: pods.map(({ pod }) => pod),
+      waypoints: worlds.map(({ gateway, services, workloads }, index) => ({
+        gateway,
+        pod: pods[own.length + index]!.pod,
+        services,
+        workloads,
+      })),
+      kube,
+      resources,
+      hosts: expansion.hosts,
+    },
+  };
 }
 
-/** Every address that the file gives to a node or pod, so that the book gives it to nobody else. */
-function collectAddresses(top: Fields): Set<string> {
-  const taken = new Set<string>();
-  const entries = [top.nodes, top.pods].flatMap((list) => Array.isArray(list) ? list as readonly unknown[] : []);
-  for (const entry of entries) {
-    const address = typeof entry === "object" && entry !== null && "address" in entry ? entry.address : undefined;
-    for (const text of Array.isArray(address) ? address as readonly unknown[] : [address]) {
-      if (typeof text === "string") taken.add(canonicalIp(text) ?? text);
-    }
-  }
-  return taken;
+/** Whatever names the waypoint, by a label or by a field of its own. */
+function passing(gateway: WaypointGateway, { services, workloads }: MeshResources) {
+  const key = waypointService(gateway);
+  return {
+    services: new Set(services.filter(({ waypoint }) => waypoint?.destination === key).map(keyOfService)),
+    workloads: new Set(workloads.filter(({ waypoint }) => waypoint?.destination === key).map(({ uid }) => uid)),
+  };
 }
 
-function familyOf(address: string): Family {
-  return isIpv6(address) ? "ipv6" : "ipv4";
-}
-
-function familiesOf(addresses: readonly string[]): Family[] {
-  return [...new Set(addresses.map(familyOf))];
+/** Several waypoints may find the same. */
+function unique(problems: readonly FieldProblem[]): readonly FieldProblem[] {
+  return [...new Map(problems.map((problem) => [JSON.stringify([problem.path, problem.message]), problem])).values()];
 }

@@ -18,6 +18,8 @@ export interface ObjectHead {
 export interface KubeObjects {
   /** Labels of namespaces, by name. */
   readonly namespaces: ReadonlyMap<string, Readonly<Record<string, string>>>;
+  /** Where they stand, by name. */
+  readonly namespacePaths: ReadonlyMap<string, SourcePath>;
   readonly gateways: readonly WaypointGateway[];
   readonly routes: readonly RouteObject[];
   readonly policies: readonly AuthorizationPolicy[];

@@ -90,7 +90,11 @@ export function readKubeObjects(reader: FieldReader, documents: readonly KubeDoc
     }
     seen.add(`${fields.kind} ${key}`);
   }
-  return { ...lists, namespaces: new Map(lists.namespaces.map(({ name, labels }) => [name, labels])) };
+  return {
+    ...lists,
+    namespaces: new Map(lists.namespaces.map(({ name, labels }) => [name, labels])),
+    namespacePaths: new Map(lists.namespaces.map(({ name, path }) => [name, path])),
+  };
 }
 
 function expandList(reader: FieldReader, document: KubeDocument): readonly KubeDocument[] {

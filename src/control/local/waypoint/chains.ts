@@ -1,23 +1,10 @@
 /** Filter chains: of HTTP with routes and policies, of bytes with policies alone (waypoint.md 2.3, 2.4). */
 import type { JsonObject } from "@bufbuild/protobuf";
+import { accessLog } from "./access_log.ts";
 import { extension } from "./xds_resource.ts";
 
 const HTTP = "envoy.extensions.filters.http";
 const NETWORK = "envoy.extensions.filters.network";
-
-/** A line a request, as Istio has it, and at its end who asked: here nobody has a dashboard. */
-const LOG_FORMAT = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% ` +
-  `%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" ` +
-  `%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" ` +
-  `"%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% ` +
-  `%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% ` +
-  `%ROUTE_NAME% src.identity="%FILTER_STATE(io.istio.peer_principal:PLAIN)%"\n`;
-
-const ACCESS_LOG = extension(
-  "envoy.access_loggers.file",
-  "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-  { path: "/dev/stdout", log_format: { text_format_source: { inline_string: LOG_FORMAT } } },
-);
 
 const STATS = extension("istio.stats", "stats.PluginConfig", {
   disable_host_header_fallback: true,
@@ -64,7 +51,7 @@ export function httpChain(options: HttpChainOptions): JsonObject {
       path_with_escaped_slashes_action: "KEEP_UNCHANGED",
       proxy_100_continue: true,
       upgrade_configs: [{ upgrade_type: "websocket" }],
-      access_log: [ACCESS_LOG],
+      access_log: [accessLog()],
       http_filters: [
         ...policies,
         extension("envoy.filters.http.grpc_stats", `${HTTP}.grpc_stats.v3.FilterConfig`, {
@@ -102,7 +89,7 @@ export function tcpChain({ name, cluster, policies, byAddress }: TcpChainOptions
   const proxy = extension("envoy.filters.network.tcp_proxy", `${NETWORK}.tcp_proxy.v3.TcpProxy`, {
     stat_prefix: cluster,
     cluster,
-    access_log: [ACCESS_LOG],
+    access_log: [accessLog()],
   });
   return {
     name,

@@ -4,6 +4,7 @@
  */
 import type { FieldProblem } from "../field_reader.ts";
 import type { ServiceRef, TargetRef } from "../kube/objects.ts";
+import { protocolsOf } from "./names.ts";
 import { References } from "./references.ts";
 import type { WaypointWorld } from "./world.ts";
 
@@ -30,10 +31,22 @@ export function checkAttachments(
     if (kube.gateways.some((gateway) => gateway.namespace === namespace && gateway.name === name)) return;
     problems.push({ path, message: `there is no Gateway ${name} in the namespace ${namespace}` });
   };
-  for (const { parents } of kube.routes) for (const parent of parents) checkService(parent, "the route");
+  for (const { parents } of kube.routes) {
+    for (const parent of parents) {
+      checkService(parent, "the route");
+      const ports = parent.port === undefined ? portsOf(references, parent) : [parent.port];
+      if (ports.length === 0 || ports.some((port) => protocolsOf(port).includes("http"))) continue;
+      const message = `no requests are read on port ${ports.join(", ")}, where servers speak first as a rule`;
+      problems.push({ path: parent.path, message });
+    }
+  }
   for (const { target, namespace } of kube.policies) {
     if (target.kind === "refs") { for (const ref of target.refs) checkTarget(ref, namespace); }
   }
   for (const { refs, namespace } of kube.authentications) for (const ref of refs) checkTarget(ref, namespace);
   return [...references.problems, ...problems];
+}
+
+function portsOf(references: References, ref: ServiceRef): readonly number[] {
+  return Object.keys(references.find(ref)?.ports ?? {}).map(Number);
 }

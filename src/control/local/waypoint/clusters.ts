@@ -73,7 +73,7 @@ function serviceCluster(name: string, { hostname, name: service, namespace }: Se
 }
 
 /** What every waypoint has. */
-export function ownClusters(trustDomain: string): readonly JsonObject[] {
+export function ownClusters(trustDomains: readonly string[]): readonly JsonObject[] {
   const toListener = (name: string, listener: string): JsonObject => ({
     ...named(name),
     type: "STATIC",
@@ -98,7 +98,7 @@ export function ownClusters(trustDomain: string): readonly JsonObject[] {
         metadata_key: { key: ORIGINAL_DST, path: [{ key: "waypoint" }] },
         upstream_port_override: HBONE_PORT,
       },
-      transport_socket: meshTls("Upstream", trustDomain),
+      transport_socket: meshTls("Upstream", trustDomains),
       typed_extension_protocol_options: httpOptions({
         common_http_protocol_options: { idle_timeout: "3600s" },
         explicit_http_config: { http2_protocol_options: { allow_connect: true } },

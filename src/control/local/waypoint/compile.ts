@@ -11,7 +11,7 @@ import { inboundCluster, outboundCluster, ownClusters } from "./clusters.ts";
 import { endpointsOf } from "./endpoints.ts";
 import { jwtFilters } from "./jwt.ts";
 import { connectOriginate, connectTerminate, mainInternal } from "./listeners.ts";
-import { ENCAP, inboundName, outboundName, type Protocol } from "./names.ts";
+import { ENCAP, inboundName, outboundName, type Protocol, protocolsOf } from "./names.ts";
 import { rbacFilters } from "./rbac.ts";
 import { References } from "./references.ts";
 import { defaultRoute, serviceRoutes } from "./routes.ts";
@@ -19,8 +19,8 @@ import { workloadResource } from "./workloads.ts";
 import type { CompiledResource, CompiledWaypoint, WaypointWorld } from "./world.ts";
 import { type ResourceKind, xdsResource } from "./xds_resource.ts";
 
+/** Of pods that name no other. */
 const TRUST_DOMAIN = "cluster.local";
-const PROTOCOLS: readonly Protocol[] = ["http", "tcp"];
 
 /** Pure; the same world gives the same bytes. */
 export function compileWaypoint(world: WaypointWorld): CompiledWaypoint {
@@ -36,10 +36,11 @@ export function compileWaypoint(world: WaypointWorld): CompiledWaypoint {
   const resources: CompiledResource[] = [];
   const add = (kind: ResourceKind, name: string, json: JsonObject) =>
     void resources.push(xdsResource(kind, name, json));
-  for (const cluster of ownClusters(TRUST_DOMAIN)) add("cluster", cluster.name as string, cluster);
+  const trustDomains = trustDomainsOf(mesh.workloads);
+  for (const cluster of ownClusters(trustDomains)) add("cluster", cluster.name as string, cluster);
   for (const service of services) {
     for (const port of portsOf(service)) {
-      for (const protocol of PROTOCOLS) {
+      for (const protocol of protocolsOf(port)) {
         const name = inboundName(port, protocol, service);
         add("cluster", name, inboundCluster(service, port, protocol));
         add("endpoints", name, endpointsOf(name, service, port, mesh, false));
@@ -51,7 +52,7 @@ export function compileWaypoint(world: WaypointWorld): CompiledWaypoint {
     add("cluster", name, outboundCluster(service, port));
     add("endpoints", name, endpointsOf(name, service, port, mesh, true));
   }
-  for (const listener of [connectTerminate(TRUST_DOMAIN), connectOriginate()]) {
+  for (const listener of [connectTerminate(trustDomains), connectOriginate()]) {
     add("listener", listener.name as string, listener);
   }
   const main = mainInternal({ services, addresses: addressesOf(workloads), filterChains: chains });
@@ -69,18 +70,21 @@ function serviceChains(
   const { policies, authentications } = policiesOf(world, service);
   const tokens = jwtFilters(authentications, references, problems);
   return portsOf(service).flatMap((port) => {
-    const bytes = inboundName(port, "tcp", service);
-    return [
-      httpChain({
-        name: inboundName(port, "http", service),
-        statPrefix: `inbound_0.0.0.0_${port};`,
-        virtualHost: `inbound|http|${port}`,
-        routes: serviceRoutes(service, port, world.kube.routes, references),
-        policies: [...tokens, ...rbacFilters(policies, "http")],
-        byAddress: false,
-      }),
-      tcpChain({ name: bytes, cluster: bytes, policies: rbacFilters(policies, "tcp"), byAddress: false }),
-    ];
+    const name = (protocol: Protocol) => inboundName(port, protocol, service);
+    const chains = {
+      http: () =>
+        httpChain({
+          name: name("http"),
+          statPrefix: `inbound_0.0.0.0_${port};`,
+          virtualHost: `inbound|http|${port}`,
+          routes: serviceRoutes(service, port, world.kube.routes, references),
+          policies: [...tokens, ...rbacFilters(policies, "http")],
+          byAddress: false,
+        }),
+      tcp: () =>
+        tcpChain({ name: name("tcp"), cluster: name("tcp"), policies: rbacFilters(policies, "tcp"), byAddress: false }),
+    };
+    return protocolsOf(port).map((protocol) => chains[protocol]());
   });
 }
 
@@ -106,6 +110,12 @@ function keyOf({ namespace, hostname }: Service) {
 
 function portsOf({ ports }: Service): readonly number[] {
   return Object.keys(ports).map(Number);
+}
+
+/** All that the file's pods belong to: one authority signs for them, so that each is an alias of the other. */
+function trustDomainsOf(workloads: readonly Workload[]): readonly string[] {
+  const others = workloads.map(({ trustDomain }) => trustDomain).filter((name) => name !== "").sort();
+  return [...new Set([TRUST_DOMAIN, ...others])];
 }
 
 function addressesOf(workloads: readonly Workload[]): readonly string[] {

@@ -2,7 +2,15 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { isIpv6 } from "../../../mesh/ip.ts";
 import type { Service } from "../../../mesh/types.ts";
-import { CONNECT_ORIGINATE, CONNECT_TERMINATE, inboundName, MAIN_INTERNAL, PEER_PRINCIPAL } from "./names.ts";
+import { accessLog, NO_CHAIN, REFUSED } from "./access_log.ts";
+import {
+  CONNECT_ORIGINATE,
+  CONNECT_TERMINATE,
+  inboundName,
+  MAIN_INTERNAL,
+  PEER_PRINCIPAL,
+  protocolsOf,
+} from "./names.ts";
 import { meshTls } from "./transports.ts";
 import { extension, packed } from "./xds_resource.ts";
 
@@ -22,7 +30,7 @@ const TUNNEL_FACTS = [
   ["io.istio.local_principal", "%DOWNSTREAM_LOCAL_URI_SAN%", true],
 ] as const;
 
-export function connectTerminate(trustDomain: string): JsonObject {
+export function connectTerminate(trustDomains: readonly string[]): JsonObject {
   const facts = TUNNEL_FACTS.map(([key, format, hashable]): JsonObject => ({
     object_key: key,
     ...(hashable ? { factory_key: "istio.hashable_string" } : {}),
@@ -40,6 +48,7 @@ export function connectTerminate(trustDomain: string): JsonObject {
       forward_client_cert_details: "APPEND_FORWARD",
       set_current_client_cert_details: { dns: true, subject: true, uri: true },
       upgrade_configs: [{ upgrade_type: "CONNECT" }],
+      access_log: [accessLog(REFUSED)],
       http2_protocol_options: {
         allow_connect: true,
         connection_keepalive: { interval: "10s", timeout: "20s" },
@@ -75,9 +84,10 @@ export function connectTerminate(trustDomain: string): JsonObject {
     name: CONNECT_TERMINATE,
     address: { socket_address: { address: "0.0.0.0", port_value: HBONE_PORT } },
     connection_balance_config: { exact_balance: {} },
+    access_log: [accessLog(NO_CHAIN)],
     filter_chains: [{
       name: "default",
-      transport_socket: meshTls("Downstream", trustDomain),
+      transport_socket: meshTls("Downstream", trustDomains),
       filters: [manager],
     }],
   };
@@ -116,7 +126,9 @@ export function mainInternal({ services, addresses, filterChains }: MainInternal
     if (ips.length === 0) return [];
     const ports = Object.keys(service.ports).map(Number).map((port) => [
       String(port),
-      bySniffing(inboundName(port, "http", service), inboundName(port, "tcp", service)),
+      protocolsOf(port).includes("http")
+        ? bySniffing(inboundName(port, "http", service), inboundName(port, "tcp", service))
+        : toChain(inboundName(port, "tcp", service)),
     ]);
     return [{ ranges: ips.map(single), on_match: byPort(Object.fromEntries(ports)) }];
   });

@@ -3,6 +3,14 @@ import type { Service } from "../../../mesh/types.ts";
 
 export type Protocol = "http" | "tcp";
 
+/** SMTP, DNS, MySQL, MongoDB: there the server may speak first, and istiod takes a port of which nothing is known for one of bytes. */
+const BYTES_ONLY: ReadonlySet<number> = new Set([25, 53, 3306, 27_017]);
+
+/** What a port may speak; of two the client's first bytes tell. */
+export function protocolsOf(port: number): readonly Protocol[] {
+  return BYTES_ONLY.has(port) ? ["tcp"] : ["http", "tcp"];
+}
+
 /** Of a chain, and of the cluster behind it: a port of a service that passes the waypoint. */
 export function inboundName(port: number, protocol: Protocol, { hostname }: Service): string {
   return `inbound-vip|${port}|${protocol}|${hostname}`;

@@ -31,14 +31,14 @@ export function remoteIp(block: string): JsonObject {
   return { remote_ip: cidr(block) };
 }
 
-/** `ISSUER/SUBJECT` of a token, or a pattern of that; an issuer may hold slashes. */
+/** `ISSUER/SUBJECT` of a token, or a pattern of that; an issuer may hold slashes. Without a slash only a pattern is of any subject, as in Istio. */
 export function requestPrincipal(pattern: string): JsonObject {
   const slash = pattern.lastIndexOf("/");
   const [issuer, subject] = slash >= 0
     ? [pattern.slice(0, slash), pattern.slice(slash + 1)]
     : pattern.startsWith("*")
     ? ["*", pattern]
-    : [pattern, "*"];
+    : [pattern, pattern.endsWith("*") ? "*" : ""];
   return { and_ids: { ids: [claim(["iss"], patternMatch(issuer)), claim(["sub"], patternMatch(subject))] } };
 }
 

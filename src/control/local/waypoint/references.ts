@@ -2,7 +2,7 @@
 import { type MeshResources, type Service, type ServiceKey, serviceKey } from "../../../mesh/types.ts";
 import type { FieldProblem } from "../field_reader.ts";
 import type { ServiceRef } from "../kube/objects.ts";
-import { inboundName, outboundName } from "./names.ts";
+import { inboundName, outboundName, protocolsOf } from "./names.ts";
 
 export interface OutboundPort {
   readonly service: Service;
@@ -13,7 +13,8 @@ export class References {
   readonly #services = new Map<string, Service>();
   readonly #own: ReadonlySet<ServiceKey>;
   readonly #outbound = new Map<string, OutboundPort>();
-  readonly #problems: FieldProblem[] = [];
+  /** A backend is looked up for each port and match. */
+  readonly #problems = new Map<string, FieldProblem>();
 
   /** `own`: services that pass the waypoint. */
   constructor({ services }: MeshResources, own: ReadonlySet<ServiceKey>) {
@@ -22,7 +23,7 @@ export class References {
   }
 
   get problems(): readonly FieldProblem[] {
-    return this.#problems;
+    return [...this.#problems.values()];
   }
 
   /** Ports of services that do not pass the waypoint, and are led to. */
@@ -34,16 +35,25 @@ export class References {
   find({ namespace, name, port, path }: ServiceRef): Service | undefined {
     const service = this.#services.get(`${namespace}/${name}`);
     if (service === undefined) {
-      this.#problems.push({ path, message: `there is no service ${name} in the namespace ${namespace}` });
+      this.#report({ path, message: `there is no service ${name} in the namespace ${namespace}` });
     } else if (port !== undefined && service.ports[port] === undefined) {
       const ports = Object.keys(service.ports).join(", ") || "none";
-      this.#problems.push({
+      this.#report({
         path,
         message: `the service ${namespace}/${name} has no port ${port}; its ports: ${ports}`,
       });
       return undefined;
     }
     return service;
+  }
+
+  /** What is wrong with something that stands at `path`. */
+  report(path: FieldProblem["path"], message: string): void {
+    this.#report({ path, message });
+  }
+
+  #report(problem: FieldProblem): void {
+    this.#problems.set(JSON.stringify(problem), problem);
   }
 
   byHostname(hostname: string): Service | undefined {
@@ -58,7 +68,9 @@ export class References {
   }
 
   clusterOf(service: Service, port: number): string {
-    if (this.#own.has(serviceKey(service.namespace, service.hostname))) return inboundName(port, "http", service);
+    if (this.#own.has(serviceKey(service.namespace, service.hostname))) {
+      return inboundName(port, protocolsOf(port)[0]!, service);
+    }
     const name = outboundName(port, service);
     this.#outbound.set(name, { service, port });
     return name;

@@ -5,6 +5,8 @@ import { prefixOf } from "./route_match.ts";
 import { packed } from "./xds_resource.ts";
 
 const MILLION = 1_000_000;
+/** What a URL of http need not say. */
+const HTTP_PORT = 80;
 
 export function headerChanges(
   request: HeaderModifier | undefined,
@@ -13,10 +15,20 @@ export function headerChanges(
   return { ...changes("request", request), ...changes("response", response) };
 }
 
+/** To set the header Host is to call for another host: Envoy changes no such header, and istiod writes it so. */
+export function hostRewrite(request: HeaderModifier | undefined): JsonObject {
+  const host = request?.set.find(isHost);
+  return host === undefined ? {} : { host_rewrite_literal: host.value };
+}
+
+function isHost({ name }: { readonly name: string }): boolean {
+  return name.toLowerCase() === "host";
+}
+
 function changes(side: "request" | "response", modifier: HeaderModifier | undefined): JsonObject {
   if (modifier === undefined) return {};
   const added = [
-    ...modifier.set.map(({ name, value }) => ({
+    ...modifier.set.filter((header) => side === "response" || !isHost(header)).map(({ name, value }) => ({
       append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
       header: { key: name, value },
     })),
@@ -36,8 +48,14 @@ const REDIRECT_CODES: Readonly<Record<number, string>> = {
   308: "PERMANENT_REDIRECT",
 };
 
-export function redirectAction(redirect: NonNullable<RouteFilters["redirect"]>, match: RouteMatch): JsonObject {
-  const { scheme, hostname, port, statusCode, path } = redirect;
+/** `servicePort`: where a redirect stays that names neither scheme nor port. */
+export function redirectAction(
+  redirect: NonNullable<RouteFilters["redirect"]>,
+  match: RouteMatch,
+  servicePort: number,
+): JsonObject {
+  const { scheme, hostname, statusCode, path } = redirect;
+  const port = redirect.port ?? (scheme === undefined && servicePort !== HTTP_PORT ? servicePort : undefined);
   return {
     response_code: REDIRECT_CODES[statusCode]!,
     ...(scheme === undefined ? {} : { scheme_redirect: scheme }),

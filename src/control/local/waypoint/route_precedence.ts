@@ -1,5 +1,6 @@
 /** Which of several matches comes first: the Gateway API's rules for HTTPRoute, in the order of istiod. Envoy then takes the first that fits. */
-import type { RouteMatch, RouteObject } from "../kube/objects.ts";
+import type { PathMatch, RouteMatch, RouteObject } from "../kube/objects.ts";
+import { prefixOf } from "./route_match.ts";
 
 const RANK = { Exact: 0, PathPrefix: 1, RegularExpression: 2 } as const;
 const ANY_METHOD = 3;
@@ -13,7 +14,7 @@ export interface RankedMatch {
 export function compareMatches(one: RankedMatch, other: RankedMatch): number {
   const { match: a } = one, { match: b } = other;
   return rankOf(one) - rankOf(other) ||
-    b.path.value.length - a.path.value.length ||
+    lengthOf(b.path) - lengthOf(a.path) ||
     Number(b.method !== undefined) - Number(a.method !== undefined) ||
     b.headers.length - a.headers.length ||
     b.queryParams.length - a.queryParams.length;
@@ -23,4 +24,9 @@ export function compareMatches(one: RankedMatch, other: RankedMatch): number {
 function rankOf({ route, match: { path } }: RankedMatch): number {
   const isAnything = path.type === "PathPrefix" && path.value === "/";
   return route.kind === "GRPCRoute" && isAnything ? ANY_METHOD : RANK[path.type];
+}
+
+/** `/a/` and `/a` are the same prefix: what else they ask for decides between them. */
+function lengthOf({ type, value }: PathMatch): number {
+  return type === "PathPrefix" ? prefixOf(value).length : value.length;
 }

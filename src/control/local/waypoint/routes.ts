@@ -4,7 +4,14 @@ import type { Service } from "../../../mesh/types.ts";
 import type { Backend, RouteMatch, RouteObject, RouteRule, ServiceRef } from "../kube/objects.ts";
 import { inboundName } from "./names.ts";
 import type { References } from "./references.ts";
-import { corsPolicy, headerChanges, mirrorPolicies, redirectAction, rewriteParts } from "./route_filters.ts";
+import {
+  corsPolicy,
+  headerChanges,
+  hostRewrite,
+  mirrorPolicies,
+  redirectAction,
+  rewriteParts,
+} from "./route_filters.ts";
 import { routeMatch } from "./route_match.ts";
 import { compareMatches } from "./route_precedence.ts";
 
@@ -69,14 +76,22 @@ function makeRoute(
     ...headerChanges(filters.requestHeaders, filters.responseHeaders),
     ...corsPolicy(filters.cors),
   };
-  if (filters.redirect !== undefined) return { ...common, redirect: redirectAction(filters.redirect, match) };
   const backends = rule.backends.filter(({ weight }) => weight > 0);
+  // What gets no request must be there all the same: its weight is what will be changed.
+  for (const { ref, weight } of rule.backends) if (weight === 0) references.find(ref);
+  if (filters.redirect !== undefined || backends.length === 0) {
+    for (const { backend } of filters.mirrors) {
+      references.report(backend.path, "a rule that answers by itself mirrors nothing; leave RequestMirror out");
+    }
+  }
+  if (filters.redirect !== undefined) return { ...common, redirect: redirectAction(filters.redirect, match, port) };
   if (backends.length === 0) return { ...common, direct_response: { status: 500 } };
   const timeout = duration(rule.requestTimeoutMs ?? 0);
   return {
     ...common,
     route: {
       ...destinations(backends, references),
+      ...hostRewrite(filters.requestHeaders),
       ...rewriteParts(filters.rewrite, match),
       ...mirrorPolicies(filters.mirrors, (ref) => references.cluster(ref)),
       cluster_not_found_response_code: "INTERNAL_SERVER_ERROR",
@@ -103,6 +118,7 @@ function destinations(backends: readonly Backend[], references: References): Jso
       clusters: backends.map(({ ref, weight, requestHeaders, responseHeaders }) => ({
         name: references.cluster(ref),
         weight,
+        ...hostRewrite(requestHeaders),
         ...headerChanges(requestHeaders, responseHeaders),
       })),
     },

@@ -23,12 +23,15 @@ export const TUNNEL_OR_PLAIN: readonly JsonObject[] = [
 ];
 
 /** Peers of the mesh, by URI SAN. */
-export function meshTls(side: "Upstream" | "Downstream", trustDomain: string): JsonObject {
+export function meshTls(side: "Upstream" | "Downstream", trustDomains: readonly string[]): JsonObject {
   const common = {
     alpn_protocols: ["h2"],
     combined_validation_context: {
       default_validation_context: {
-        match_typed_subject_alt_names: [{ matcher: { prefix: `spiffe://${trustDomain}/` }, san_type: "URI" }],
+        match_typed_subject_alt_names: trustDomains.map((name) => ({
+          matcher: { prefix: `spiffe://${name}/` },
+          san_type: "URI",
+        })),
       },
       validation_context_sds_secret_config: secret("ROOTCA"),
     },

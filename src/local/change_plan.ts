@@ -18,6 +18,7 @@ export interface PlannedPod {
   readonly addresses: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
   readonly captured: boolean;
+  readonly isWaypoint: boolean;
   readonly command: readonly string[] | undefined;
   readonly env: Readonly<Record<string, string>>;
 }
@@ -81,6 +82,7 @@ function samePod(a: PlannedPod, b: PlannedPod | undefined, captureInPlace: boole
 }
 
 function shape(pod: PlannedPod, captureInPlace: boolean): string {
-  const { serviceAccount, identity, node, addresses, captured, command, env } = pod;
-  return JSON.stringify([serviceAccount, identity, node, addresses, captureInPlace || captured, command, env]);
+  const { serviceAccount, identity, node, addresses, captured, isWaypoint, command, env } = pod;
+  const isCaptured = captureInPlace || captured;
+  return JSON.stringify([serviceAccount, identity, node, addresses, isCaptured, isWaypoint, command, env]);
 }

@@ -1,20 +1,20 @@
 /**
- * Makes the machine like the mesh file: namespaces and redirection, one ztunnel per node with its control channel, and the
- * commands of the pods. Every version of the file is one `apply`, which touches only what differs.
+ * Makes the machine like the mesh file: namespaces and redirection, one ztunnel per node and one waypoint per Gateway, each with
+ * its control channel, and the commands of the pods. Every version of the file is one `apply`, which touches only what differs.
  */
-import { join } from "node:path";
 import type { LocalCertificate } from "../control/local/channel_client.ts";
-import type { ChannelEvent } from "../control/local/channel_server.ts";
-import type { MeshFile } from "../control/local/mesh_file.ts";
-import { type NodeChannel, serveNode } from "../control/local/node_channel.ts";
+import type { LocalPod } from "../control/local/channel_messages.ts";
+import type { MeshFile, MeshPod } from "../control/local/mesh_file.ts";
 import type { MeshResources } from "../mesh/types.ts";
 import { type MachineState, planChange, type PlannedNode, type PlannedPod } from "./change_plan.ts";
 import type { NodeAgents } from "./node_agents.ts";
 import { supervise, type SupervisedProcess } from "./supervisor.ts";
 import type { Topology } from "./topology.ts";
+import { Waypoints } from "./waypoints.ts";
+import { type Command, Ztunnels } from "./ztunnels.ts";
 
 export interface MachineOptions {
-  /** For the nodes' sockets; open to nobody else. */
+  /** For the control channels' sockets; open to nobody else. */
   readonly directory: string;
   readonly topology: Topology;
   /** Makes a captured pod's traffic pass ztunnel. */
@@ -23,16 +23,14 @@ export interface MachineOptions {
   readonly agents?: NodeAgents | undefined;
   sign(identity: string, csrPem: string): Promise<LocalCertificate>;
   /** How to start a node's ztunnel, given the socket of its control channel, and that of its node agent if there is one. */
-  ztunnel(
-    node: PlannedNode,
-    socket: string,
-    agentSocket: string | undefined,
-  ): { readonly command: readonly string[]; readonly env: Environment };
+  ztunnel(node: PlannedNode, socket: string, agentSocket: string | undefined): Command;
+  /** How to start the waypoint of a Gateway's pod, given the socket of its control channel. */
+  waypoint(pod: MeshPod, socket: string): Command;
   /** Added to the environment of every pod's command. */
   readonly podEnv: Environment;
   /** A line for a person: who said it, and what. */
   say(who: string, line: string): void;
-  /** How long a ztunnel may take to come up, in milliseconds. */
+  /** How long a ztunnel, or a waypoint, may take to come up, in milliseconds. */
   readonly readyTimeoutMs?: number;
 }
 
@@ -43,26 +41,42 @@ interface Place {
   readonly env: Environment;
 }
 
-interface NodeRuntime {
-  readonly channel: NodeChannel;
-  readonly ztunnel: SupervisedProcess;
-}
-
 /** On a loaded machine a runtime takes seconds to load and to prove its TLS. */
 const READY_TIMEOUT_MS = 30_000;
-/** ztunnel drains for 5 s by default; nobody is waiting for these connections to finish. */
-const ZTUNNEL_GRACE_MS = 3_000;
+/** Proxies drain for 5 s by default; nobody is waiting for these connections to finish. */
+const PROXY_GRACE_MS = 3_000;
 const POD_GRACE_MS = 1_000;
+/** Of one to which nobody is led any more: what it was asked before may take as long as in a cluster. */
+const WAYPOINT_GRACE_MS = 5_000;
 
 export class Machine {
   readonly #options: MachineOptions;
-  readonly #nodes = new Map<string, NodeRuntime>();
+  readonly #ztunnels: Ztunnels;
+  readonly #waypoints: Waypoints;
   readonly #commands = new Map<string, SupervisedProcess>();
   #state: MachineState = { nodes: [], pods: [] };
   #resources: MeshResources | undefined;
 
   constructor(options: MachineOptions) {
+    const { directory, topology, agents, readyTimeoutMs = READY_TIMEOUT_MS } = options;
     this.#options = options;
+    const say = (who: string, line: string) => options.say(who, line);
+    this.#ztunnels = new Ztunnels({
+      directory,
+      netnsOf: (node) => topology.nodeNetns(node),
+      sign: (node, identity, csrPem) => this.#sign(node, identity, csrPem),
+      command: async (node, socket) => options.ztunnel(node, socket, await agents?.startNode(node.name)),
+      say,
+      readyTimeoutMs,
+    });
+    this.#waypoints = new Waypoints({
+      directory,
+      netnsOf: (uid) => topology.podNetns(uid),
+      sign: (identity, csrPem) => options.sign(identity, csrPem),
+      command: (pod, socket) => options.waypoint(pod, socket),
+      say,
+      readyTimeoutMs,
+    });
   }
 
   /** What is there now. */
@@ -80,30 +94,43 @@ export class Machine {
     await this.#remove(plan.removeFirst);
     await this.#add(plan.add);
     const changed = this.#adoptChanges(mesh);
+    const told = this.#asCaptured(mesh.resources);
+    const added = new Set(plan.add.pods.map((pod) => pod.uid));
+    const podsOf = (node: string) => mesh.pods.filter((pod) => pod.node === node).flatMap((pod) => this.#captured(pod));
+    // Ztunnels lead nobody to a waypoint that is not up. On a new node there is nobody yet to be led.
+    await bothSettled(
+      this.#waypoints.prepare(mesh, told, added).then(() => this.#ztunnels.setMesh(this.#asCaptured(mesh.resources))),
+      this.#ztunnels.start(plan.add.nodes, told, podsOf),
+    );
     this.#resources = mesh.resources;
-    await this.tellMesh();
-    await this.#startNodes(plan.add.nodes, mesh);
+    // A new ztunnel was told of its pods with its first snapshot.
     const newNodes = new Set(plan.add.nodes.map((node) => node.name));
-    await this.#announce(plan.add.pods.filter((pod) => !newNodes.has(pod.node)));
+    const others = plan.add.pods.filter((pod) => !newNodes.has(pod.node));
+    await Promise.all(
+      others.flatMap((pod) => this.#captured(pod).map((local) => this.#ztunnels.addPod(pod.node, local))),
+    );
     await agents?.add(plan.add.pods);
     await agents?.update(changed);
     for (const pod of plan.add.pods) this.#startCommand(pod);
+    await this.#waypoints.settle(this.#asCaptured(mesh.resources));
     await this.#remove(plan.removeLast);
     this.#state = { nodes: mesh.nodes, pods: mesh.pods };
   }
 
-  /** Tells every ztunnel the mesh as it is. With node agents a pod is reached through its ztunnel only while it is captured. */
+  /** Tells every proxy the mesh as it is. With node agents a pod is reached through its ztunnel only while it is captured. */
   async tellMesh(): Promise<void> {
     const resources = this.#resources;
     if (resources === undefined) return;
     const told = this.#asCaptured(resources);
-    await Promise.all([...this.#nodes.values()].map(({ channel }) => channel.setMesh(told)));
+    // What was refused has been said.
+    await this.#waypoints.settle(told).catch(() => {});
+    await this.#ztunnels.setMesh(told);
   }
 
   #asCaptured(resources: MeshResources): MeshResources {
     const { agents } = this.#options;
     if (agents === undefined) return resources;
-    const own = new Set(this.#state.pods.map((pod) => pod.uid));
+    const own = new Set(this.#state.pods.filter((pod) => !pod.isWaypoint).map((pod) => pod.uid));
     const workloads = resources.workloads.map((workload) =>
       own.has(workload.uid) && !agents.isCaptured(workload.uid) ? { ...workload, protocol: "TCP" as const } : workload
     );
@@ -145,14 +172,11 @@ export class Machine {
 
   /** Ends every process. The namespaces go with the sandbox. */
   async stop(): Promise<void> {
+    const waypoints = this.#waypoints.stop(PROXY_GRACE_MS);
     await Promise.all([...this.#commands.values()].map((command) => command.stop(POD_GRACE_MS)));
-    await Promise.all([...this.#nodes.values()].map(async ({ channel, ztunnel }) => {
-      await ztunnel.stop(ZTUNNEL_GRACE_MS);
-      await channel.close();
-    }));
+    await Promise.all([this.#ztunnels.stop(PROXY_GRACE_MS), waypoints]);
     await this.#options.agents?.stop();
     this.#commands.clear();
-    this.#nodes.clear();
   }
 
   async #add({ nodes, pods }: MachineState): Promise<void> {
@@ -163,60 +187,11 @@ export class Machine {
     await Promise.all(captured.map((pod) => this.#options.redirect(this.#options.topology.podNetns(pod.uid))));
   }
 
-  async #startNodes(nodes: readonly PlannedNode[], mesh: MeshFile): Promise<void> {
-    for (const node of nodes) {
-      const socket = join(this.#options.directory, `${node.name}.sock`);
-      const channel = await serveNode({
-        path: socket,
-        node: node.name,
-        sign: (identity, csr) => this.#sign(node.name, identity, csr),
-        onEvent: (event) => this.#tellEvent(node.name, event),
-      });
-      await channel.setMesh(this.#asCaptured(mesh.resources));
-      for (const pod of mesh.pods) if (pod.node === node.name) await this.#addToChannel(channel, pod);
-      const agentSocket = await this.#options.agents?.startNode(node.name);
-      const ztunnel = supervise({
-        ...this.#options.ztunnel(node, socket, agentSocket),
-        netns: this.#options.topology.nodeNetns(node.name),
-        restart: true,
-        onLine: (line) => this.#options.say(node.name, line),
-        onExit: (how, restartInMs) =>
-          this.#options.say(
-            "ambit",
-            `the ztunnel of ${node.name} ended: ${how}; starting it again in ${restartInMs} ms`,
-          ),
-      });
-      this.#nodes.set(node.name, { channel, ztunnel });
-    }
-    await Promise.all(nodes.map((node) => this.#becomeReady(node.name)));
-  }
-
-  async #becomeReady(node: string): Promise<void> {
-    const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const timeout = new Promise<never>((_, reject) => {
-      const text = `the ztunnel of ${node} did not come up within ${timeoutMs} ms; its own lines above say why`;
-      timer = setTimeout(() => reject(new Error(text)), timeoutMs);
-    });
-    try {
-      await Promise.race([this.#nodes.get(node)?.channel.ready, timeout]);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  /** Tells running ztunnels of new pods. (A new ztunnel is told of its pods with its first snapshot.) */
-  async #announce(pods: readonly PlannedPod[]): Promise<void> {
-    await Promise.all(pods.map((pod) => {
-      const node = this.#nodes.get(pod.node);
-      return node && this.#addToChannel(node.channel, pod);
-    }));
-  }
-
-  async #addToChannel(channel: NodeChannel, pod: PlannedPod): Promise<void> {
-    if (!pod.captured || this.#options.agents !== undefined) return;
+  /** The pod as its ztunnel is told of it; nothing if it is not, or by somebody else. */
+  #captured(pod: PlannedPod): readonly LocalPod[] {
+    if (!pod.captured || this.#options.agents !== undefined) return [];
     const { uid, name, namespace, serviceAccount } = pod;
-    await channel.addPod({ uid, name, namespace, serviceAccount, netns: this.#options.topology.podNetns(uid) });
+    return [{ uid, name, namespace, serviceAccount, netns: this.#options.topology.podNetns(uid) }];
   }
 
   #startCommand(pod: PlannedPod): void {
@@ -233,29 +208,25 @@ export class Machine {
   }
 
   async #remove({ nodes, pods }: MachineState): Promise<void> {
+    const { agents, topology } = this.#options;
     const uids = new Set(pods.map((pod) => pod.uid));
     const names = new Set(nodes.map((node) => node.name));
     // A ztunnel holds sockets in its pods: it lets go of them first.
-    await this.#options.agents?.remove(pods);
+    await agents?.remove(pods);
     await Promise.all(
-      pods.map((pod) =>
-        pod.captured && this.#options.agents === undefined
-          ? this.#nodes.get(pod.node)?.channel.removePod(pod.uid)
-          : undefined
-      ),
+      pods.flatMap((pod) => this.#captured(pod).map(({ uid }) => this.#ztunnels.removePod(pod.node, uid))),
     );
-    await Promise.all(pods.map((pod) => this.#commands.get(pod.uid)?.stop(POD_GRACE_MS)));
+    await Promise.all([
+      this.#waypoints.remove(uids, WAYPOINT_GRACE_MS),
+      ...pods.map((pod) => this.#commands.get(pod.uid)?.stop(POD_GRACE_MS)),
+    ]);
     for (const uid of uids) {
       this.#commands.delete(uid);
-      await this.#options.topology.removePod(uid);
+      await topology.removePod(uid);
     }
     for (const name of names) {
-      const node = this.#nodes.get(name);
-      this.#nodes.delete(name);
-      await node?.ztunnel.stop(ZTUNNEL_GRACE_MS);
-      await this.#options.agents?.stopNode(name);
-      await node?.channel.close();
-      await this.#options.topology.removeNode(name);
+      await this.#ztunnels.remove(name, PROXY_GRACE_MS, async () => await agents?.stopNode(name));
+      await topology.removeNode(name);
     }
     this.#state = {
       nodes: this.#state.nodes.filter((node) => !names.has(node.name)),
@@ -269,14 +240,12 @@ export class Machine {
     if (!owns) throw new Error(`no captured pod with the identity ${identity} is on ${node}`);
     return await this.#options.sign(identity, csrPem);
   }
+}
 
-  #tellEvent(node: string, event: ChannelEvent): void {
-    if (event.kind === "refused") {
-      this.#options.say("ambit", `the ztunnel of ${node} refused ${event.message}: ${event.error}`);
-    } else if (event.kind === "unanswered") {
-      this.#options.say("ambit", `the ztunnel of ${node} did not answer ${event.message} in time`);
-    }
-  }
+/** Neither is left to itself when the other fails. */
+async function bothSettled(...tasks: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(tasks)).find((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
 }
 
 function sameLabels(a: PlannedPod, b: PlannedPod): boolean {

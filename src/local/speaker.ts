@@ -32,25 +32,39 @@ export function describeProblems(file: string, problems: readonly Problem[]): st
 
 /** Who is where, and how to try it. */
 export function describeMesh(file: string, mesh: MeshFile, tookMs: number): string {
-  const { nodes, pods, resources } = mesh;
-  const counts = [
-    count(nodes.length, "node"),
-    count(pods.length, "pod"),
-    count(resources.services.length, "service"),
-    resources.policies.length === 1 ? "1 policy" : `${resources.policies.length} policies`,
-  ].join(", ");
+  const { nodes, pods } = mesh;
   const table = nodes.flatMap((node) => [
     `  ${node.name}  ${node.addresses.join("  ")}`,
     ...pods.filter((pod) => pod.node === node.name).map((pod) =>
-      `    ${`${pod.namespace}/${pod.name}`.padEnd(28)} ${pod.addresses.join("  ").padEnd(30)} ` +
-      (pod.captured ? pod.identity : "(outside the mesh)")
+      `    ${`${pod.namespace}/${pod.name}`.padEnd(28)} ${pod.addresses.join("  ").padEnd(30)} ${
+        describePod(pod, mesh)
+      }`
     ),
   ]);
   return [
-    `The mesh of ${file} is up after ${(tookMs / 1000).toFixed(1)} s: ${counts}.`,
+    `The mesh of ${file} is up after ${(tookMs / 1000).toFixed(1)} s: ${counts(mesh)}.`,
     ...table,
     ...hints(mesh),
   ].join("\n");
+}
+
+/** Waypoints by themselves, and not as the pods and Services that they are too. */
+function counts({ nodes, pods, resources, waypoints, kube }: MeshFile): string {
+  const policies = resources.policies.length + kube.policies.filter(({ target }) => target.kind === "refs").length;
+  return [
+    count(nodes.length, "node"),
+    count(pods.length - waypoints.length, "pod"),
+    count(resources.services.length - waypoints.length, "service"),
+    policies === 1 ? "1 policy" : `${policies} policies`,
+    ...(waypoints.length > 0 ? [count(waypoints.length, "waypoint"), count(kube.routes.length, "route")] : []),
+  ].join(", ");
+}
+
+function describePod(pod: MeshPod, { waypoints }: MeshFile): string {
+  const waypoint = waypoints.find((waypoint) => waypoint.pod === pod);
+  if (waypoint === undefined) return pod.captured ? pod.identity : "(outside the mesh)";
+  const passing = [...waypoint.services, ...waypoint.workloads].map((key) => key.slice(key.lastIndexOf("/") + 1));
+  return `${pod.identity} (waypoint of ${passing.length === 0 ? "nobody" : passing.join(", ")})`;
 }
 
 function hints({ nodes, pods, hosts }: MeshFile): string[] {

@@ -17,6 +17,7 @@ import { mountHosts } from "../local/hosts_file.ts";
 import { Machine } from "../local/machine.ts";
 import type { NodeAgents } from "../local/node_agents.ts";
 import { placeFinder } from "../local/places.ts";
+import { waypointEnvironment, waypointFlags, ztunnelEnvironment } from "../local/proxy_environment.ts";
 import { mountResolver, RESOLVERS } from "../local/resolver_file.ts";
 import { createRunDirectory } from "../local/run_directory.ts";
 import { runToolIn } from "../local/run_tool.ts";
@@ -25,7 +26,6 @@ import { selfCommand, writeSelfScript } from "../local/self.ts";
 import { describeMesh, describeProblems, Speaker } from "../local/speaker.ts";
 import { Topology } from "../local/topology.ts";
 import { watchFile } from "../local/watch_file.ts";
-import { ztunnelEnvironment } from "../local/ztunnel_environment.ts";
 import { createLog } from "../telemetry/log.ts";
 
 /** Runs until Ctrl-C or SIGTERM. Resolves with the exit code. */
@@ -74,6 +74,10 @@ async function runInside(config: LocalConfig, directory: string): Promise<number
     ztunnel: (node, socket, agentSocket) => ({
       command: selfCommand(["ztunnel"]),
       env: ztunnelEnvironment(node, socket, agentSocket, config),
+    }),
+    waypoint: (pod, socket) => ({
+      command: selfCommand(["waypoint", ...waypointFlags(config)]),
+      env: waypointEnvironment(pod, socket),
     }),
     podEnv: { PATH: `${await writeSelfScript(join(directory, "bin"))}:${process.env.PATH ?? ""}` },
     say: (who, line) => speaker.say(who, line),

@@ -38,6 +38,31 @@ test("speaker: shows who is where, who is outside the mesh, and a command that c
   assert.match(text, /Try: .* local exec one\/web -- curl -s http:\/\/web\.one\.svc\.cluster\.local\//);
 });
 
+test("speaker: shows waypoints by themselves, with what passes them", () => {
+  const text = describeMesh(
+    "mesh.yaml",
+    mesh(`
+nodes: [{ name: a }]
+pods: [{ name: web, namespace: shop, node: a, labels: { app: web } }]
+services:
+  - { name: web, namespace: shop, selector: { app: web }, ports: { 80: 80 }, labels: { istio.io/use-waypoint: way } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: way, namespace: shop }
+spec: { gatewayClassName: istio-waypoint, listeners: [{ name: mesh, port: 15008, protocol: HBONE }] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: p, namespace: shop }
+spec: { targetRefs: [{ group: "", kind: Service, name: web }] }
+`),
+    0,
+  );
+  assert.match(text, /: 1 node, 1 pod, 1 service, 1 policy, 1 waypoint, 0 routes\.$/m);
+  assert.match(text, /shop\/way .* \(waypoint of web\.shop\.svc\.cluster\.local\)/);
+});
+
 test("speaker: names file, line and column of each problem", () => {
   const one = { line: 3, column: 5, message: "no" };
   assert.equal(describeProblems("m.yaml", [one]), "m.yaml:3:5: no");

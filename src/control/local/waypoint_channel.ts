@@ -16,7 +16,7 @@ export interface WaypointChannelOptions extends ChannelOptions {
 const ACK_TIMEOUT_MS = 30_000;
 
 export interface WaypointChannel {
-  /** Resolves once a waypoint has all of it in force and serves; rejects when it refused some of it, or the channel is closed before. */
+  /** Resolves once a waypoint has taken in what it was told, and serves; rejects when the channel is closed before. */
   readonly ready: Promise<void>;
   /** What the waypoint has from now on. Resolves with what became of it: the first delivery that failed, if one did. */
   setResources(resources: readonly CompiledResource[]): Promise<Delivery>;
@@ -43,11 +43,7 @@ export async function serveWaypoint(options: WaypointChannelOptions): Promise<Wa
     onHello(newPid) {
       if (newPid !== pid) told.clear();
       pid = newPid;
-      void tell(pushWhole(current, [...told.values()])).then(async (delivery) => {
-        if (delivery.kind === "refused") return ready.reject(new Error(delivery.error));
-        await serves.promise;
-        if (delivery.kind === "acknowledged") ready.resolve();
-      });
+      void tell(pushWhole(current, [...told.values()]));
     },
     onReady: () => serves.resolve(),
   });
@@ -59,7 +55,10 @@ export async function serveWaypoint(options: WaypointChannelOptions): Promise<Wa
       return server.tell({ type: "resources", typeUrl, resources: texts, removed });
     });
     const outcomes = await Promise.all(deliveries);
-    return outcomes.find(({ kind }) => kind !== "acknowledged") ?? { kind: "acknowledged" };
+    const failed = outcomes.find(({ kind }) => kind !== "acknowledged");
+    if (failed !== undefined) return failed;
+    if (pushes.length > 0) void serves.promise.then(ready.resolve);
+    return { kind: "acknowledged" };
   }
 
   await server.listen();

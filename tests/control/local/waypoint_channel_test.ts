@@ -175,10 +175,15 @@ test("waypoint channel: what it refuses comes back with its words, and it is not
           refuses && NAMES.get(typeUrl) === "listener" ? [{ name: "main", reason: "a filter nobody knows" }] : [],
         ),
     }).ready();
-    await assert.rejects(channel.ready, /main: a filter nobody knows/);
-    assert.ok(events.includes("refused resources: main: a filter nobody knows"));
+    let ready = false;
+    void channel.ready.then(() => ready = true);
+    await until(() => events.includes("refused resources: main: a filter nobody knows"));
+    const refused = await channel.setResources([...SHOP.slice(1), resource("listener", "main", "3")]);
+    assert.deepEqual(refused, { kind: "refused", error: "main: a filter nobody knows" });
+    assert.equal(ready, false);
     refuses = false;
     assert.deepEqual(await channel.setResources([resource("listener", "main", "2")]), { kind: "acknowledged" });
+    await channel.ready;
   });
 });
 

@@ -2,7 +2,7 @@
  * `deno task demo`: brings up examples/bookstore.yaml, sends real HTTP between its pods, and shows for each request who talked to
  * whom, with which identities, over which path, and which rule refused it. Exit code 0 only if all of it was so.
  *
- * What it shows is read from the ztunnels' own access logs. `AMBIT_BINARY=dist/ambit` runs it with a compiled ambit.
+ * What it shows is read from the access logs of the ztunnels and the waypoint. `AMBIT_BINARY=dist/ambit` runs it with a compiled ambit.
  */
 import process from "node:process";
 import type { AccessLine } from "./demo/access_line.ts";
@@ -40,7 +40,10 @@ async function showHop(mesh: MeshProcess, hop: Hop, mark: number): Promise<Acces
     mark,
   );
   const source = inbound.fields["src.identity"];
-  if (hop.client === undefined) {
+  if (hop.from === "waypoint") {
+    console.log(dim(`     waypoint ═ HBONE ═ ztunnel ${hop.server} → ${hop.to}`));
+    expect(source?.endsWith("/sa/waypoint") ?? false, "came from the waypoint, which proved to be it");
+  } else if (hop.client === undefined) {
     console.log(dim(`     ${hop.from} ─ plain TCP, no identity → ztunnel ${hop.server} → ${hop.to}`));
     expect(source === undefined, "came without an identity");
   } else {
@@ -62,23 +65,55 @@ async function showHop(mesh: MeshProcess, hop: Hop, mark: number): Promise<Acces
     console.log(dim(`     client ${cyan(source ?? "?")}`));
     console.log(dim(`     server ${cyan(target ?? "?")}`));
     expect(outbound.fields["dst.addr"]?.endsWith(HBONE_PORT) ?? false, "went through the HBONE tunnel");
-    expect(source?.endsWith(`/sa/${hop.from}`) ?? false, `the client proved to be ${hop.from}`);
-    expect(target?.endsWith(`/sa/${hop.to}`) ?? !hop.allowed, `the server proved to be ${hop.to}`);
+    expect(source?.endsWith(`/sa/${accountOf(hop.from)}`) ?? false, `the client proved to be ${accountOf(hop.from)}`);
+    expect(
+      target?.endsWith(`/sa/${accountOf(hop.to)}`) ?? !hop.allowed,
+      `the server proved to be ${accountOf(hop.to)}`,
+    );
   }
   expect((inbound.fields.error === undefined) === hop.allowed, hop.allowed ? "was allowed" : "was refused");
   return inbound;
 }
 
+/** Versions of an application have one service account. */
+function accountOf(pod: string): string {
+  return pod.replace(/-v\d+$/, "");
+}
+
+/** A request at the waypoint, as its own log tells it. `details` is a part of Envoy's RESPONSE_CODE_DETAILS. */
+interface Request {
+  readonly from: string;
+  readonly status: number;
+  readonly details: string;
+}
+
+async function showWaypoint(mesh: MeshProcess, { from, status, details }: Request, mark: number): Promise<void> {
+  const line = await mesh.line((line) => /^waypoint +\| \[/.test(line), mark);
+  const [, request, code, , why] = /"([A-Z]+ \S+) [^"]*" (\d+) (\S+) (\S+)/.exec(line) ?? [];
+  const [, identity] = /src\.identity="([^"]*)"/.exec(line) ?? [];
+  console.log(dim(`     ${from} → ztunnel ═ HBONE ═ waypoint: ${request} ${code} ${why}`));
+  console.log(dim(`     client ${cyan(identity ?? "?")}`));
+  expect(identity?.endsWith(`/sa/${from}`) ?? false, `the waypoint saw that it is ${from}`);
+  expect(code === `${status}`, `answered ${status}`);
+  expect(why?.includes(details) ?? false, status === 200 ? "handed it on" : `by ${details}`);
+}
+
 /** A connection without an identity carries no workload that was proved, so the client is known by its address's workload or not at all. */
 function isFrom(fields: AccessLine["fields"], hop: Hop): boolean {
-  return hop.client === undefined ? fields["src.identity"] === undefined : fields["src.workload"] === hop.from;
+  const isPlain = hop.client === undefined && hop.from !== "waypoint";
+  return isPlain ? fields["src.identity"] === undefined : fields["src.workload"] === hop.from;
 }
 
 /** Sends a request and shows the command as a person would type it. */
 async function curl(mesh: MeshProcess, pod: string, ...args: string[]) {
-  console.log(`   $ ${bold(`ambit local exec ${pod} -- curl -sS ${args.join(" ")}`)}`);
+  const shown = args.map((arg) => arg.includes(" ") ? `'${arg}'` : arg).join(" ");
+  console.log(`   $ ${bold(`ambit local exec ${pod} -- curl -sS ${shown}`)}`);
   const result = await mesh.exec(pod, ["curl", "-sS", "-m", "10", ...args]);
-  console.log(`     ${result.code === 0 ? describeAnswer(result.stdout) : result.stderr.trim()}`);
+  console.log(
+    `     ${
+      result.code !== 0 ? result.stderr.trim() : isEcho(result.stdout) ? describeAnswer(result.stdout) : result.stdout
+    }`,
+  );
   return result;
 }
 
@@ -88,6 +123,11 @@ interface EchoAnswer {
   readonly node: string;
   readonly client: string;
   readonly calls: readonly { readonly status: number; readonly answer: EchoAnswer }[];
+}
+
+/** Anything else is a refusal on the way. */
+function isEcho(text: string): boolean {
+  return text.startsWith("{");
 }
 
 function describeAnswer(text: string): string {
@@ -108,8 +148,8 @@ console.log(`Starting ${dim(ambitCommand(["local", "examples/bookstore.yaml"]).j
 const mesh = await MeshProcess.start([MESH]);
 try {
   await mesh.up();
-  console.log(dim(`(up; waiting for the three servers)`));
-  for (const name of ["productpage", "reviews", "ratings"]) {
+  console.log(dim(`(up; waiting for the servers)`));
+  for (const name of ["productpage", "reviews-v1", "reviews-v2", "ratings"]) {
     await mesh.line((line) => line.includes(`${name} listens on port`));
   }
   for (const line of mesh.lines.filter((line) => !line.includes(" | ") && !/^(Try|Look|Stop):/.test(line))) {
@@ -120,20 +160,51 @@ try {
   let mark = mesh.lines.length;
   const page = await curl(mesh, "shopper", "http://productpage/");
   expect(page.code === 0 && page.stdout.includes(`"service":"ratings"`), "the answer came from all three services");
+  expect(page.stdout.includes(`"service":"reviews-v1"`), "of reviews the version for everybody answered");
   await showHop(mesh, { from: "shopper", to: "productpage", client: "node-b", server: "node-a", allowed: true }, mark);
-  await showHop(mesh, { from: "productpage", to: "reviews", client: "node-a", server: "node-b", allowed: true }, mark);
-  await showHop(mesh, { from: "reviews", to: "ratings", client: "node-b", server: "node-a", allowed: true }, mark);
+  await showWaypoint(mesh, { from: "productpage", status: 200, details: "via_upstream" }, mark);
+  await showHop(mesh, { from: "waypoint", to: "reviews-v1", client: undefined, server: "node-b", allowed: true }, mark);
+  await showHop(mesh, { from: "reviews-v1", to: "ratings", client: "node-b", server: "node-a", allowed: true }, mark);
 
-  title("2. The shopper asks reviews directly: only productpage is on the ALLOW list");
+  title("2. productpage asks reviews as a tester: an HTTPRoute sends it to the new version");
   mark = mesh.lines.length;
-  const reviews = await curl(mesh, "shopper", "http://reviews/");
-  expect(reviews.code !== 0, "got no answer");
-  showRule(
-    await showHop(mesh, { from: "shopper", to: "reviews", client: "node-b", server: "node-b", allowed: false }, mark),
-    "bookstore/reviews-for-productpage",
+  const tester = await curl(mesh, "productpage", "-H", "x-tester: yes", "http://reviews/");
+  expect(tester.stdout.includes(`"service":"reviews-v2"`), "reviews-v2 answered");
+  await showWaypoint(mesh, { from: "productpage", status: 200, details: "via_upstream" }, mark);
+  await showHop(mesh, { from: "waypoint", to: "reviews-v2", client: undefined, server: "node-b", allowed: true }, mark);
+
+  title("3. productpage writes to reviews: a DENY policy of requests lets it read and nothing else");
+  mark = mesh.lines.length;
+  const write = await curl(mesh, "productpage", "-X", "POST", "http://reviews/");
+  expect(write.stdout === "RBAC: access denied", "got the waypoint's refusal");
+  await showWaypoint(
+    mesh,
+    { from: "productpage", status: 403, details: "ns[bookstore]-policy[reviews-read-only]-rule[0]" },
+    mark,
   );
 
-  title("3. The shopper asks ratings: a DENY rule keeps everybody out who is not of the bookstore");
+  title("4. The shopper asks reviews: it is on no ALLOW list of the waypoint");
+  mark = mesh.lines.length;
+  const reviews = await curl(mesh, "shopper", "http://reviews/");
+  expect(reviews.stdout === "RBAC: access denied", "got the waypoint's refusal");
+  await showWaypoint(mesh, { from: "shopper", status: 403, details: "matched_policy[none]" }, mark);
+
+  title(
+    "5. The shopper goes past the waypoint, to the pod's own address: the pod's ztunnel lets in the waypoint alone",
+  );
+  mark = mesh.lines.length;
+  const past = await curl(mesh, "shopper", `http://${addressOf("reviews-v1")}:8080/`);
+  expect(past.code !== 0, "got no answer");
+  showRule(
+    await showHop(
+      mesh,
+      { from: "shopper", to: "reviews-v1", client: "node-b", server: "node-b", allowed: false },
+      mark,
+    ),
+    "bookstore/reviews-through-waypoint",
+  );
+
+  title("6. The shopper asks ratings: a DENY rule keeps everybody out who is not of the bookstore");
   mark = mesh.lines.length;
   const ratings = await curl(mesh, "shopper", "http://ratings/");
   expect(ratings.code !== 0, "got no answer");
@@ -142,7 +213,7 @@ try {
     "bookstore/ratings-not-for-outsiders",
   );
 
-  title("4. A stranger outside the mesh opens the product page: no policy there asks for an identity");
+  title("7. A stranger outside the mesh opens the product page: no policy there asks for an identity");
   mark = mesh.lines.length;
   const plain = await curl(mesh, "stranger", `http://${addressOf("productpage")}:8080/`);
   expect(plain.code === 0 && plain.stdout.includes(`"service":"ratings"`), "the answer came from all three services");
@@ -152,7 +223,7 @@ try {
     mark,
   );
 
-  title("5. The stranger asks ratings: without an identity it is of no namespace, so the DENY rule holds");
+  title("8. The stranger asks ratings: without an identity it is of no namespace, so the DENY rule holds");
   mark = mesh.lines.length;
   const refused = await curl(mesh, "stranger", `http://${addressOf("ratings")}:8080/`);
   expect(refused.code !== 0, "got no answer");
@@ -161,13 +232,13 @@ try {
     "bookstore/ratings-not-for-outsiders",
   );
 
-  title("6. The same first request over IPv6");
+  title("9. The same first request over IPv6");
   mark = mesh.lines.length;
   const v6 = await curl(mesh, "shopper", "-6", "http://productpage/");
   expect(v6.code === 0 && v6.stdout.includes(`"client":"fd00:`), "productpage saw the shopper's own IPv6 address");
   await showHop(mesh, { from: "shopper", to: "productpage", client: "node-b", server: "node-a", allowed: true }, mark);
 
-  title("7. Ctrl-C");
+  title("10. Ctrl-C");
   const code = await mesh.end("SIGINT");
   expect(code === 0, "ambit ended with exit code 0");
   const left = await mesh.leftOvers();

@@ -92,7 +92,7 @@ test("local: a ztunnel that is killed comes back, and traffic passes again", asy
         mark,
       );
     }
-    for (const pod of ["productpage", "reviews", "ratings", "shopper"]) {
+    for (const pod of ["productpage", "reviews-v1", "ratings", "shopper"]) {
       await mesh.line((line) => line.includes("pod served") && line.includes(`/${pod}"`), mark);
     }
     const { stdout, stderr } = await mesh.exec("shopper", ["curl", "-sS", "-m", "10", "http://productpage/"]);
@@ -158,7 +158,7 @@ test("local: works without root, in a user namespace of its own", async () => {
   try {
     await mesh.up();
     await mesh.line((line) => line.includes("ratings listens"));
-    await mesh.line((line) => line.includes("reviews listens"));
+    await mesh.line((line) => line.includes("reviews-v1 listens"));
     await mesh.line((line) => line.includes("productpage listens"));
     const { stdout, stderr } = await mesh.exec("shopper", ["curl", "-sS", "-m", "10", "http://productpage/"]);
     assert.match(stdout, /"service":"ratings"/, stderr);

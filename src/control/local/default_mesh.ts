@@ -4,13 +4,14 @@
  */
 export const DEFAULT_MESH = `# A bookstore on two nodes. Bring it up with:  ambit local examples/bookstore.yaml
 # Every line may be edited while it runs. docs/local.md describes all that a mesh file can say.
+# The first document is the machine's mesh; those after it are objects as written for Kubernetes.
 
 nodes:
   - name: node-a
   - name: node-b
 
 pods:
-  # The shop: productpage asks reviews, reviews asks ratings, each on the other node.
+  # The shop: productpage asks reviews, of which there are two versions, and reviews asks ratings.
   - name: productpage
     namespace: bookstore
     serviceAccount: productpage
@@ -18,11 +19,18 @@ pods:
     labels: { app: productpage }
     command: exec ambit echo --port 8080 --call http://reviews/
 
-  - name: reviews
+  - name: reviews-v1
     namespace: bookstore
     serviceAccount: reviews
     node: node-b
-    labels: { app: reviews }
+    labels: { app: reviews, version: v1 }
+    command: exec ambit echo --port 8080 --call http://ratings/
+
+  - name: reviews-v2
+    namespace: bookstore
+    serviceAccount: reviews
+    node: node-b
+    labels: { app: reviews, version: v2 }
     command: exec ambit echo --port 8080 --call http://ratings/
 
   - name: ratings
@@ -49,9 +57,21 @@ services:
     selector: { app: productpage }
     ports: { 80: 8080 }
 
+  # What is asked of reviews passes the waypoint, which sends it on to one of the versions.
   - name: reviews
     namespace: bookstore
+    labels: { istio.io/use-waypoint: waypoint }
     selector: { app: reviews }
+    ports: { 80: 8080 }
+
+  - name: reviews-v1
+    namespace: bookstore
+    selector: { app: reviews, version: v1 }
+    ports: { 80: 8080 }
+
+  - name: reviews-v2
+    namespace: bookstore
+    selector: { app: reviews, version: v2 }
     ports: { 80: 8080 }
 
   - name: ratings
@@ -60,12 +80,12 @@ services:
     ports: { 80: 8080 }
 
 policies:
-  # Only productpage may ask reviews.
-  - name: reviews-for-productpage
+  # Nobody goes past the waypoint.
+  - name: reviews-through-waypoint
     namespace: bookstore
     selector: { app: reviews }
     action: Allow
-    rules: [[[{ serviceAccounts: [{ namespace: bookstore, serviceAccount: productpage }] }]]]
+    rules: [[[{ serviceAccounts: [{ namespace: bookstore, serviceAccount: waypoint }] }]]]
 
   # Nobody from outside the bookstore may ask ratings.
   - name: ratings-not-for-outsiders
@@ -73,4 +93,64 @@ policies:
     selector: { app: ratings }
     action: Deny
     rules: [[[{ notNamespaces: [{ Exact: bookstore }] }]]]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata:
+  name: waypoint
+  namespace: bookstore
+spec:
+  gatewayClassName: istio-waypoint
+  listeners:
+    - name: mesh
+      port: 15008
+      protocol: HBONE
+---
+# Testers see the new version.
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: reviews
+  namespace: bookstore
+spec:
+  parentRefs:
+    - { group: "", kind: Service, name: reviews, port: 80 }
+  rules:
+    - matches:
+        - headers:
+            - { name: x-tester, value: "yes" }
+      backendRefs:
+        - { name: reviews-v2, port: 80 }
+    - backendRefs:
+        - { name: reviews-v1, port: 80 }
+---
+# Only productpage may ask reviews,
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: reviews-for-productpage
+  namespace: bookstore
+spec:
+  targetRefs:
+    - { group: "", kind: Service, name: reviews }
+  action: ALLOW
+  rules:
+    - from:
+        - source:
+            principals: [cluster.local/ns/bookstore/sa/productpage]
+---
+# and nobody may write to it.
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: reviews-read-only
+  namespace: bookstore
+spec:
+  targetRefs:
+    - { group: "", kind: Service, name: reviews }
+  action: DENY
+  rules:
+    - to:
+        - operation:
+            notMethods: [GET, HEAD]
 `;

@@ -29,7 +29,7 @@ test("mesh_file: the built-in mesh is the example, and the example is in order",
   assert.equal(DEFAULT_MESH, example);
   const mesh = read(example);
   assert.equal(mesh.nodes.length, 2);
-  assert.equal(mesh.resources.services.length, 3);
+  assert.equal(mesh.resources.services.length, 6);
   assert.deepEqual(mesh.resources.policies.map((policy) => policy.action), ["Allow", "Deny"]);
 });
 

@@ -21,11 +21,22 @@ export function renderHosts(machineHosts: string, hosts: readonly HostLine[]): s
   return `${machineHosts.trimEnd()}\n${lines.join("")}`;
 }
 
-/** Puts a file of the run's own over /etc/hosts. The function it resolves with replaces the services in it. */
+/**
+ * The function it resolves with puts a file of the run's own over /etc/hosts, with these services.
+ *
+ * A new file is mounted over the one before, in one step: who read a file that is just being written would not find a service
+ * that was there all the time.
+ */
 export async function mountHosts(path: string): Promise<(hosts: readonly HostLine[]) => Promise<void>> {
   const machineHosts = await readFile("/etc/hosts", "utf8");
-  await writeFile(path, machineHosts);
-  await tool(["mount", "--bind", path, "/etc/hosts"]);
-  // Written in place: a new file under the same name would not be the mounted one.
-  return (hosts) => writeFile(path, renderHosts(machineHosts, hosts));
+  let mounted = "";
+  let version = 0;
+  return async (hosts) => {
+    const text = renderHosts(machineHosts, hosts);
+    if (text === mounted) return;
+    const file = `${path}.${++version}`;
+    await writeFile(file, text);
+    await tool(["mount", "--bind", file, "/etc/hosts"]);
+    mounted = text;
+  };
 }

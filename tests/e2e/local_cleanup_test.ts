@@ -1,39 +1,19 @@
 /** However `ambit local` ends, nothing of it stays on the machine. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { MeshProcess } from "../../scripts/demo/mesh_process.ts";
 import { runTool, tool } from "../../src/local/run_tool.ts";
-
-/** The processes that `mesh` started, by their environment; outside numbers. */
-async function processesOf(mesh: MeshProcess): Promise<{ pid: number; command: string }[]> {
-  const found: { pid: number; command: string }[] = [];
-  for (const name of await readdir("/proc")) {
-    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
-    const environment = await readFile(`/proc/${name}/environ`, "utf8").catch(() => "");
-    if (!environment.includes(`TMPDIR=${mesh.temporary}`)) continue;
-    found.push({ pid: Number(name), command: await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "") });
-  }
-  return found;
-}
+import { processesOf, waitUntilGone } from "./support/local_processes.ts";
 
 /** What a mesh could have left on the machine's own network. */
 async function network(): Promise<string> {
   const links = JSON.parse(await tool(["ip", "-j", "link"])) as { ifname: string }[];
   const rules = [await tool(["ip", "rule"]), await tool(["ip", "-6", "rule"]), await tool(["ip", "netns", "list"])];
   return [...links.map((link) => link.ifname), ...rules, await tool(["nft", "list", "tables"])].join("\n");
-}
-
-/** The kernel ends the processes of a dead run one after the other; this waits until it is through. */
-async function waitUntilGone(mesh: MeshProcess): Promise<void> {
-  const deadline = performance.now() + 20_000;
-  while ((await processesOf(mesh)).length > 0) {
-    assert.ok(performance.now() < deadline, `still there: ${JSON.stringify(await processesOf(mesh))}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 test("local: Ctrl-C leaves no process, namespace, device, rule or file", async () => {

@@ -17,7 +17,7 @@ export const localOptions = {
     { env: "ZTUNNEL_WORKER_THREADS", flag: "workers", metavar: "N|P%" },
     { kind: "count", count: 1 },
     "1",
-    "Data-plane workers of each node: a number, a share of the CPUs, or 0 for one per CPU.",
+    "Data-plane workers of each ztunnel and each waypoint: a number, a share of the CPUs, or 0 for one per CPU.",
     parseWorkerCount,
   ),
   dnsCapture: boolean(

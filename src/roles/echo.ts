@@ -2,7 +2,7 @@
  * `ambit echo`: a small HTTP server for pods of a local mesh. It answers with who it is and who asked, and may call
  * other services first, so that examples have real traffic between real programs.
  */
-import { createServer } from "node:http";
+import { createServer, request } from "node:http";
 import { parseArgs } from "node:util";
 
 const USAGE = `usage: ambit echo [--port 8080] [--name NAME] [--call URL]...
@@ -35,14 +35,14 @@ export async function runEcho(args: readonly string[]): Promise<number> {
     return 2;
   }
   const { name, call } = options;
-  const server = createServer(async (request, response) => {
-    const client = request.socket.remoteAddress?.replace(/^::ffff:/, "");
+  const server = createServer(async (asked, response) => {
+    const client = asked.socket.remoteAddress?.replace(/^::ffff:/, "");
     const calls = await Promise.all(call.map((url) => ask(url)));
     const body = {
       service: name,
       pod: process.env.POD_NAME,
       node: process.env.NODE_NAME,
-      path: request.url,
+      path: asked.url,
       client,
       calls,
     };
@@ -72,14 +72,20 @@ interface Answer {
   readonly answer: unknown;
 }
 
-async function ask(url: string): Promise<Answer> {
-  try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(CALL_TIMEOUT_MS) });
-    const text = await response.text();
-    return { url, status: response.status, answer: readJson(text) };
-  } catch (error) {
-    return { url, status: undefined, answer: (error as Error).message };
-  }
+/** Over a connection of its own, for the same reason. */
+function ask(url: string): Promise<Answer> {
+  return new Promise((resolve) => {
+    const fail = (error: Error) => resolve({ url, status: undefined, answer: error.message });
+    const asking = request(url, { agent: false, timeout: CALL_TIMEOUT_MS }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (part: string) => text += part);
+      response.on("end", () => resolve({ url, status: response.statusCode, answer: readJson(text) }));
+      response.on("error", fail);
+    });
+    asking.on("timeout", () => asking.destroy(new Error(`no answer in ${CALL_TIMEOUT_MS} ms`)));
+    asking.on("error", fail);
+    asking.end();
+  });
 }
 
 function readJson(text: string): unknown {

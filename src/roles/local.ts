@@ -92,9 +92,13 @@ async function runInside(config: LocalConfig, directory: string): Promise<number
     speaker.tell(describeMesh(fileName, mesh, performance.now() - startedAt));
   };
   const follow = async (changed: string) => {
-    const next = readMeshFile(changed, book);
-    if (!next.ok) return speaker.tell(`${describeProblems(fileName, next.problems)}\nNothing was changed.`);
-    await makeSo(next.mesh).catch((error) => speaker.say("ambit", `cannot apply ${fileName}: ${error.message}`));
+    try {
+      const next = readMeshFile(changed, book);
+      if (!next.ok) return speaker.tell(`${describeProblems(fileName, next.problems)}\nNothing was changed.`);
+      await makeSo(next.mesh);
+    } catch (error) {
+      speaker.say("ambit", `cannot apply ${fileName}: ${(error as Error).message}`);
+    }
   };
   try {
     await Promise.race([stopped, makeSo(first.mesh)]);

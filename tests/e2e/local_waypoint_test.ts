@@ -216,6 +216,56 @@ test("local waypoint: Ctrl-C leaves nothing", async () => {
   assert.deepEqual(await local.leftOvers(), []);
 });
 
+test("local waypoint: one of another namespace for all: services and pods called by their address, and curl in its pod", async () => {
+  const file = join(directory, "all.yaml");
+  await writeFile(
+    file,
+    `nodes: [{ name: a }, { name: b }]
+pods:
+  - { name: client, namespace: street, serviceAccount: client, node: b }
+  - { name: shop, namespace: town, serviceAccount: shop, node: a, address: 10.9.9.9, labels: { app: shop }, command: exec ambit echo }
+services:
+  - { name: shop, namespace: town, selector: { app: shop }, ports: { 80: 8080 } }
+---
+apiVersion: v1
+kind: Namespace
+metadata: { name: town, labels: { istio.io/use-waypoint: way, istio.io/use-waypoint-namespace: edge } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: way, namespace: edge, labels: { istio.io/waypoint-for: all }, annotations: { ambit.dev/node: b } }
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{ name: mesh, port: 15008, protocol: HBONE, allowedRoutes: { namespaces: { from: All } } }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: no-delete, namespace: edge }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: way }]
+  action: DENY
+  rules: [{ to: [{ operation: { methods: [DELETE] } }] }]
+`,
+  );
+  const mesh = await MeshProcess.start([file]);
+  try {
+    await mesh.up();
+    await mesh.line((line) => line.includes("shop listens"));
+    for (const url of ["http://shop/", "http://10.9.9.9:8080/"]) {
+      const curl = (...args: string[]) => mesh.exec("client", ["curl", "-sS", "-m", "10", ...args, url]);
+      assert.match((await curl()).stdout, /"service":"shop"/);
+      assert.equal((await curl("-X", "DELETE")).stdout, "RBAC: access denied");
+    }
+    const probe = await mesh.exec("way", ["curl", "-s", "-w", "%{http_code}", "localhost:15021/healthz/ready"]);
+    assert.equal(probe.stdout, "200");
+    const place = mesh.lines.findIndex((line) => line.includes("edge/way"));
+    assert.ok(place > mesh.lines.findIndex((line) => line.startsWith("  b ")), "it is on the node that it names");
+    assert.equal(await mesh.end("SIGTERM"), 0);
+  } finally {
+    await mesh.dispose();
+  }
+});
+
 function isWaypoint({ command }: { readonly command: string }): boolean {
   return /\0waypoint\0--concurrency=1\0/.test(command);
 }

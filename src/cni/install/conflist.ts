@@ -70,7 +70,8 @@ function readPlugins(content: JsonObject): readonly JsonObject[] {
 export function withEntry(config: NetworkConfig, entry: Entry): JsonObject {
   const ours = withoutVersion(entry);
   if (config.kind === "conf") {
-    return { name: LIST_NAME, cniVersion: LIST_VERSION, plugins: [withoutVersion(config.content), ours] };
+    const theirs = isOurs(config.content, entry) ? [] : [withoutVersion(config.content)];
+    return { name: LIST_NAME, cniVersion: LIST_VERSION, plugins: [...theirs, ours] };
   }
   return { ...config.content, plugins: [...config.plugins.filter((plugin) => !isOurs(plugin, entry)), ours] };
 }

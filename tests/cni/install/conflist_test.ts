@@ -56,6 +56,11 @@ describe("conflist: our entry", () => {
     assert.equal(text(withEntry(readList(withOlder), ENTRY)), golden("list.conflist"));
   });
 
+  test("a configuration that is our own plugin alone is not there twice in the list", () => {
+    const own = readNetworkConfig(encode({ ...BRIDGE, type: ENTRY["type"] }), "own.conf");
+    assert.equal(entryProblem(readNetworkConfig(configText(withEntry(own, ENTRY)), "own.conflist"), ENTRY), undefined);
+  });
+
   test("is there once and last, the rest is as it was, and taken out nothing is left of it", () => {
     const name = fc.string({ minLength: 1 });
     const plugin = fc.tuple(

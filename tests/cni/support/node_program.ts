@@ -1,5 +1,5 @@
 /** A program on a node of the lab: its words in a file, its numbers in /proc, its end. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
 import process from "node:process";
 import { onlyChild } from "../../e2e/support/sandbox.ts";
@@ -31,16 +31,14 @@ export class NodeProgram {
   private constructor(
     readonly name: string,
     readonly logPath: string,
-    child: ChildProcess,
+    exited: NodeProgram["exited"],
     /** As the test process sees it. */
     readonly pid: number,
   ) {
-    this.exited = new Promise((resolve) =>
-      child.on("exit", (code, signal) => {
-        this.#over = true;
-        resolve({ code, signal });
-      })
-    );
+    this.exited = exited;
+    void exited.then(() => {
+      this.#over = true;
+    });
   }
 
   static async start({ name, command, logPath, env, forks }: NodeProgramOptions): Promise<NodeProgram> {
@@ -48,9 +46,13 @@ export class NodeProgram {
     const [file = "", ...args] = command;
     const child = spawn(file, args, { stdio: ["ignore", log, log], env: { ...env } });
     closeSync(log);
+    // It may end while its child is looked for.
+    const exited: NodeProgram["exited"] = new Promise((resolve) =>
+      child.on("exit", (code, signal) => resolve({ code, signal }))
+    );
     let pid = child.pid!;
     for (let fork = 0; fork < forks; fork++) pid = await onlyChild(pid);
-    return new NodeProgram(name, logPath, child, pid);
+    return new NodeProgram(name, logPath, exited, pid);
   }
 
   get running(): boolean {

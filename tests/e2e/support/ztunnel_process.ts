@@ -29,10 +29,10 @@ export class ZtunnelProcess {
   #over = false;
   #waiting: (() => void)[] = [];
 
-  private constructor(child: ChildProcess, pid: number, node: string) {
+  private constructor(exited: Promise<Exit>, pid: number, node: string) {
     this.pid = pid;
     this.#node = node;
-    this.exited = new Promise((resolve) => child.on("exit", (code, signal) => resolve({ code, signal })));
+    this.exited = exited;
     void this.exited.then(() => {
       this.#over = true;
       this.#wake();
@@ -54,7 +54,9 @@ export class ZtunnelProcess {
     const early: Uint8Array[] = [];
     const keep = (chunk: Uint8Array) => void early.push(chunk);
     for (const stream of [child.stdout, child.stderr]) stream.on("data", keep);
-    const ztunnel = new ZtunnelProcess(child, await onlyChild(child.pid!), node);
+    // It may end while its child is looked for.
+    const exited = new Promise<Exit>((resolve) => child.on("exit", (code, signal) => resolve({ code, signal })));
+    const ztunnel = new ZtunnelProcess(exited, await onlyChild(child.pid!), node);
     for (const stream of [child.stdout, child.stderr]) {
       stream.off("data", keep);
       ztunnel.#follow(stream);

@@ -1,5 +1,5 @@
 /** A program of the control plane in the sandbox: started in one place's network, its words in a file, ended by its pid. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { onlyChild, type Place, type Sandbox } from "../../e2e/support/sandbox.ts";
@@ -27,16 +27,13 @@ export class Program {
   readonly #exited: Promise<void>;
   #over = false;
 
-  private constructor(child: ChildProcess, pid: number, { name, logPath }: ProgramOptions) {
+  private constructor(exited: Promise<void>, pid: number, { name, logPath }: ProgramOptions) {
     this.name = name;
     this.logPath = logPath;
     this.pid = pid;
-    this.#exited = new Promise((resolve) =>
-      child.on("exit", () => {
-        this.#over = true;
-        resolve();
-      })
-    );
+    this.#exited = exited.then(() => {
+      this.#over = true;
+    });
   }
 
   static async start(sandbox: Sandbox, options: ProgramOptions): Promise<Program> {
@@ -44,7 +41,9 @@ export class Program {
     const log = openSync(options.logPath, "a");
     const child = spawn(file, args, { stdio: ["ignore", log, log], env: { ...process.env, ...options.env } });
     closeSync(log);
-    return new Program(child, await onlyChild(child.pid!), options);
+    // It may end while its child is looked for.
+    const exited = new Promise<void>((resolve) => child.on("exit", () => resolve()));
+    return new Program(exited, await onlyChild(child.pid!), options);
   }
 
   /** The text of its log so far. */

@@ -2,7 +2,7 @@
  * A container as a node's runtime would run it: a read-only root of its own with ambit as the image, the pod's volumes where the container wants
  * them, the user it names, no capabilities, no way to get any, its own process namespace, and no environment but what its spec says.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -62,7 +62,7 @@ export class Container {
   #over = false;
 
   private constructor(
-    child: ChildProcess,
+    exited: Container["exited"],
     pid: number,
     name: string,
     logPath: string,
@@ -74,12 +74,10 @@ export class Container {
     this.logPath = logPath;
     this.#logStart = logStart;
     this.startedMs = startedMs;
-    this.exited = new Promise((resolve) =>
-      child.on("exit", (code, signal) => {
-        this.#over = true;
-        resolve(code ?? signal ?? "");
-      })
-    );
+    this.exited = exited;
+    void exited.then(() => {
+      this.#over = true;
+    });
   }
 
   static async start(sandbox: Sandbox, options: ContainerOptions): Promise<Container> {
@@ -110,7 +108,11 @@ export class Container {
     const startedMs = performance.now();
     const child = spawn(file, args, { stdio: ["ignore", log, log], env: process.env });
     closeSync(log);
-    return new Container(child, await onlyChild(await onlyChild(child.pid!)), name, logPath, logStart, startedMs);
+    // It may end while its child is looked for.
+    const exited: Container["exited"] = new Promise((resolve) =>
+      child.on("exit", (code, signal) => resolve(code ?? signal ?? ""))
+    );
+    return new Container(exited, await onlyChild(await onlyChild(child.pid!)), name, logPath, logStart, startedMs);
   }
 
   /** What it has printed. */

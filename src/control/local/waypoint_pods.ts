@@ -2,6 +2,7 @@
  * What `ambit local` makes of a Gateway, in the place of istiod's controller of deployments (reference waypoint.md 1.1): a pod,
  * a service account and a Service, all of its name. The pod is its own proxy: no ztunnel captures it.
  */
+import { HBONE_PORT } from "../../mesh/ports.ts";
 import type { AddressBook } from "./addresses.ts";
 import type { FieldReader, Fields } from "./field_reader.ts";
 import type { WaypointGateway } from "./kube/mod.ts";
@@ -9,7 +10,7 @@ import type { MeshNode, ReadPod } from "./mesh_file.ts";
 import { familiesOf } from "./mesh_places.ts";
 
 /** Where its tunnels come in, of the pod and of the Service. */
-export const WAYPOINT_PORT = 15008;
+export const WAYPOINT_PORT = HBONE_PORT;
 /** On which node its pod is; without it on the first. */
 const NODE_ANNOTATION = "ambit.dev/node";
 

@@ -1,5 +1,6 @@
 /** Clusters: ports of services, the way out through the tunnel, and the address that was called (waypoint.md 2.7). */
 import type { JsonObject } from "@bufbuild/protobuf";
+import { HBONE_PORT } from "../../../mesh/ports.ts";
 import type { Service } from "../../../mesh/types.ts";
 import {
   CONNECT_ORIGINATE,
@@ -29,8 +30,6 @@ const NO_LIMITS: JsonObject = {
   }],
 };
 const CONNECT_TIMEOUT = "10s";
-/** istiod's default for a waypoint, in the port of the tunnels. */
-const HBONE_PORT = 15008;
 
 /** A port of a service that passes the waypoint. Nothing says what the port speaks, so HTTP goes on in the client's version. */
 export function inboundCluster(service: Service, port: number, protocol: Protocol): JsonObject {

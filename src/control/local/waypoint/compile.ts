@@ -4,7 +4,6 @@
  */
 import type { JsonObject } from "@bufbuild/protobuf";
 import { type Service, serviceKey, type Workload } from "../../../mesh/types.ts";
-import type { FieldProblem } from "../field_reader.ts";
 import { policiesOf } from "./attached.ts";
 import { httpChain, tcpChain } from "./chains.ts";
 import { inboundCluster, outboundCluster, ownClusters } from "./clusters.ts";
@@ -25,13 +24,12 @@ const TRUST_DOMAIN = "cluster.local";
 /** Pure; the same world gives the same bytes. */
 export function compileWaypoint(world: WaypointWorld): CompiledWaypoint {
   const { mesh } = world;
-  const problems: FieldProblem[] = [];
   const references = new References(mesh, world.services);
   const services = mesh.services.filter((service) => world.services.has(keyOf(service)));
   const workloads = mesh.workloads.filter(({ uid }) => world.workloads.has(uid));
   const chains = [
-    ...services.flatMap((service) => serviceChains(service, world, references, problems)),
-    ...directChains(world, references, problems),
+    ...services.flatMap((service) => serviceChains(service, world, references)),
+    ...directChains(world, references),
   ];
   const resources: CompiledResource[] = [];
   const add = (kind: ResourceKind, name: string, json: JsonObject) =>
@@ -58,17 +56,16 @@ export function compileWaypoint(world: WaypointWorld): CompiledWaypoint {
   const main = mainInternal({ services, addresses: addressesOf(workloads), filterChains: chains });
   add("listener", main.name as string, main);
   for (const workload of mesh.workloads) add("workload", workload.uid, workloadResource(workload));
-  return { resources, problems: unique([...references.problems, ...problems]) };
+  return { resources, problems: references.problems };
 }
 
 function serviceChains(
   service: Service,
   world: WaypointWorld,
   references: References,
-  problems: FieldProblem[],
 ): readonly JsonObject[] {
   const { policies, authentications } = policiesOf(world, service);
-  const tokens = jwtFilters(authentications, references, problems);
+  const tokens = jwtFilters(authentications, references);
   return portsOf(service).flatMap((port) => {
     const name = (protocol: Protocol) => inboundName(port, protocol, service);
     const chains = {
@@ -89,7 +86,7 @@ function serviceChains(
 }
 
 /** For workloads that are called by their own address: on to that address. */
-function directChains(world: WaypointWorld, references: References, problems: FieldProblem[]): readonly JsonObject[] {
+function directChains(world: WaypointWorld, references: References): readonly JsonObject[] {
   const { policies, authentications } = policiesOf(world, undefined);
   return [
     tcpChain({ name: "direct-tcp", cluster: ENCAP, policies: rbacFilters(policies, "tcp"), byAddress: true }),
@@ -98,7 +95,7 @@ function directChains(world: WaypointWorld, references: References, problems: Fi
       statPrefix: "inbound_0.0.0.0_0;",
       virtualHost: "inbound|http|0",
       routes: [defaultRoute(ENCAP, ":0/*")],
-      policies: [...jwtFilters(authentications, references, problems), ...rbacFilters(policies, "http")],
+      policies: [...jwtFilters(authentications, references), ...rbacFilters(policies, "http")],
       byAddress: true,
     }),
   ];
@@ -120,9 +117,4 @@ function trustDomainsOf(workloads: readonly Workload[]): readonly string[] {
 
 function addressesOf(workloads: readonly Workload[]): readonly string[] {
   return workloads.flatMap(({ workloadIps }) => workloadIps);
-}
-
-/** A backend is looked up for each port and match. */
-function unique(problems: readonly FieldProblem[]): readonly FieldProblem[] {
-  return [...new Map(problems.map((problem) => [JSON.stringify(problem), problem])).values()];
 }

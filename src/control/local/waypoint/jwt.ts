@@ -1,6 +1,5 @@
 /** RequestAuthentications as the filter that checks tokens (waypoint.md 3.4). A request without a token passes; policies ask for one. */
 import type { JsonObject } from "@bufbuild/protobuf";
-import type { FieldProblem } from "../field_reader.ts";
 import type { JwtRule, RequestAuthentication } from "../kube/objects.ts";
 import type { References } from "./references.ts";
 import { duration } from "./routes.ts";
@@ -13,11 +12,10 @@ const CACHE = "300s";
 export function jwtFilters(
   authentications: readonly RequestAuthentication[],
   references: References,
-  problems: FieldProblem[],
 ): readonly JsonObject[] {
   const rules = authentications.flatMap(({ jwtRules }) => jwtRules);
   if (rules.length === 0) return [];
-  const named = rules.map((rule, index) => [`origins-${index}`, provider(rule, references, problems)] as const);
+  const named = rules.map((rule, index) => [`origins-${index}`, provider(rule, references)] as const);
   const names = named.map(([name]) => ({ provider_name: name }));
   const orMissing = (requirement: JsonObject) => anyOf([requirement, { allow_missing: {} }]);
   const requires = names.length === 1
@@ -36,7 +34,7 @@ function anyOf(requirements: readonly JsonObject[]): JsonObject {
   return { requires_any: { requirements: [...requirements] } };
 }
 
-function provider(rule: JwtRule, references: References, problems: FieldProblem[]): JsonObject {
+function provider(rule: JwtRule, references: References): JsonObject {
   const { issuer, audiences, fromHeaders, fromParams, fromCookies, outputPayloadToHeader, forwardOriginalToken } = rule;
   const claims = rule.outputClaimToHeaders.map(({ header, claim }) => ({ header_name: header, claim_name: claim }));
   const headers = fromHeaders.map(({ name, prefix }) => ({ name, ...(prefix === "" ? {} : { value_prefix: prefix }) }));
@@ -49,14 +47,13 @@ function provider(rule: JwtRule, references: References, problems: FieldProblem[
     clear_route_cache: true,
     payload_in_metadata: "payload",
     normalize_payload_in_metadata: { space_delimited_claims: ["permission", "scope"] },
-    ...keys(rule, references, problems),
+    ...keys(rule, references),
   };
 }
 
 function keys(
   { jwks, jwksUri, timeoutMs, path }: JwtRule,
   references: References,
-  problems: FieldProblem[],
 ): JsonObject {
   if (jwksUri === undefined) return { local_jwks: { inline_string: jwks ?? "" } };
   const url = new URL(jwksUri);
@@ -65,7 +62,7 @@ function keys(
   if (service === undefined || service.ports[port] === undefined || url.protocol !== "http:") {
     const what = url.protocol === "http:" ? `is no service of the file with the port ${port}` : "is asked over TLS";
     const message = `${url.hostname} ${what}, and nothing else can be reached; give the keys in jwks`;
-    problems.push({ path: [...path, "jwksUri"], message });
+    references.report([...path, "jwksUri"], message);
     return {};
   }
   const timeout = duration(timeoutMs ?? FETCH_TIMEOUT_MS);

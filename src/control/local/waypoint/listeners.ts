@@ -1,6 +1,7 @@
 /** Where tunnels come in, which chain takes what is in them, and how tunnels go out (waypoint.md 2.2, 2.3, 2.5). */
 import type { JsonObject } from "@bufbuild/protobuf";
 import { isIpv6 } from "../../../mesh/ip.ts";
+import { HBONE_PORT } from "../../../mesh/ports.ts";
 import type { Service } from "../../../mesh/types.ts";
 import { accessLog, NO_CHAIN, REFUSED } from "./access_log.ts";
 import {
@@ -17,7 +18,6 @@ import { extension, packed } from "./xds_resource.ts";
 const NETWORK = "envoy.extensions.filters.network";
 const LISTENER = "envoy.extensions.filters.listener";
 const INPUTS = "envoy.extensions.matching.common_inputs.network.v3";
-const HBONE_PORT = 15008;
 const DIRECT_TCP = "direct-tcp";
 const DIRECT_HTTP = "direct-http";
 

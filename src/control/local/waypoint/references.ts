@@ -35,13 +35,10 @@ export class References {
   find({ namespace, name, port, path }: ServiceRef): Service | undefined {
     const service = this.#services.get(`${namespace}/${name}`);
     if (service === undefined) {
-      this.#report({ path, message: `there is no service ${name} in the namespace ${namespace}` });
+      this.report(path, `there is no service ${name} in the namespace ${namespace}`);
     } else if (port !== undefined && service.ports[port] === undefined) {
       const ports = Object.keys(service.ports).join(", ") || "none";
-      this.#report({
-        path,
-        message: `the service ${namespace}/${name} has no port ${port}; its ports: ${ports}`,
-      });
+      this.report(path, `the service ${namespace}/${name} has no port ${port}; its ports: ${ports}`);
       return undefined;
     }
     return service;
@@ -49,11 +46,7 @@ export class References {
 
   /** What is wrong with something that stands at `path`. */
   report(path: FieldProblem["path"], message: string): void {
-    this.#report({ path, message });
-  }
-
-  #report(problem: FieldProblem): void {
-    this.#problems.set(JSON.stringify(problem), problem);
+    this.#problems.set(JSON.stringify([path, message]), { path, message });
   }
 
   byHostname(hostname: string): Service | undefined {

@@ -2,6 +2,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { HeaderModifier, PathModifier, RouteFilters, RouteMatch } from "../kube/objects.ts";
 import { prefixOf } from "./route_match.ts";
+import { quoted } from "./text_matchers.ts";
 import { packed } from "./xds_resource.ts";
 
 const MILLION = 1_000_000;
@@ -133,10 +134,6 @@ export function corsPolicy(cors: RouteFilters["cors"]): JsonObject {
 function origin(pattern: string): JsonObject {
   if (!pattern.includes("*")) return { exact: pattern };
   return { safe_regex: { regex: `^${pattern.split("*").map(quoted).join(".*")}$` } };
-}
-
-function quoted(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
 /** In a substitution a backslash names a group. */

@@ -14,6 +14,7 @@ import {
 } from "./route_filters.ts";
 import { routeMatch } from "./route_match.ts";
 import { compareMatches } from "./route_precedence.ts";
+import { extension } from "./xds_resource.ts";
 
 /** istiod's default. */
 const RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
@@ -131,12 +132,12 @@ function retryPolicy(rule: RouteRule | undefined): JsonObject {
     retry_on: RETRY_ON,
     num_retries: retry?.attempts ?? RETRIES,
     host_selection_retry_max_attempts: HOST_ATTEMPTS,
-    retry_host_predicate: [{
-      name: "envoy.retry_host_predicates.previous_hosts",
-      typed_config: {
-        "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
-      },
-    }],
+    retry_host_predicate: [
+      extension(
+        "envoy.retry_host_predicates.previous_hosts",
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+      ),
+    ],
     ...(retry === undefined || retry.codes.length === 0 ? {} : { retriable_status_codes: [...retry.codes] }),
     ...(retry?.backoffMs === undefined ? {} : { retry_back_off: { base_interval: duration(retry.backoffMs) } }),
     ...(backendRequestTimeoutMs === undefined || backendRequestTimeoutMs === 0

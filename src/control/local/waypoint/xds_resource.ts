@@ -3,7 +3,7 @@
  * same bytes and the same version.
  */
 import { createHash } from "node:crypto";
-import { create, type DescMessage, fromJson, type JsonObject, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, fromJson, type JsonObject, type Registry, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ClusterSchema } from "../../../gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../../../gen/envoy/config/endpoint/v3/endpoint_pb.ts";
@@ -26,10 +26,12 @@ const SCHEMAS = {
 
 export type ResourceKind = keyof typeof SCHEMAS;
 
-const registry = loadRegistry();
+/** Made for the first Gateway: most mesh files have none. */
+let registry: Registry | undefined;
 
 /** @throws Error when `json` is no message of that kind, which is a bug of ours */
 export function xdsResource(kind: ResourceKind, name: string, json: JsonObject): CompiledResource {
+  registry ??= loadRegistry();
   const schema: DescMessage = SCHEMAS[kind];
   const typeUrl = PREFIX + schema.typeName;
   const value = toBinary(schema, fromJson(schema, json, { registry }));

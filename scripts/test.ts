@@ -1,7 +1,8 @@
 /**
  * Runs the tests on both runtimes, or on the one named: `deno task test`, `deno task test:bun`.
  * Needs network namespaces: root, or a user namespace; where there is neither it says so and fails.
- * Each directory of tests/ runs in a process of its own, so that a crash costs only its own directory.
+ * Each directory of tests/ runs in a process of its own, so that a crash costs only its own directory. The end-to-end tests, which wait
+ * most of their time, run beside all others; what a directory prints comes as one piece when it has ended.
  *
  *   test.ts [deno|bun] [--only=PATH] [--compiled]
  */
@@ -14,6 +15,8 @@ import { filesBelow, ROOT, run, tool } from "./support/tools.ts";
 
 type Runtime = "deno" | "bun";
 
+/** Whole processes and meshes: mostly waiting. */
+const END_TO_END = "tests/e2e";
 /** A directory that takes longer than this hangs. */
 const DIRECTORY_TIMEOUT_MS = 15 * 60_000;
 /** Bun's own limit of 5 s per test is too short for those that build a mesh. */
@@ -68,26 +71,61 @@ if (compiled) {
   }
 }
 
-let totals: Totals = NO_TESTS;
-const failures: string[] = [];
-for (const runtime of runtimes) {
-  let own: Totals = NO_TESTS;
+interface Job {
+  readonly runtime: Runtime;
+  readonly directory: string;
+}
+
+interface Outcome extends Job {
+  readonly totals: Totals;
+  readonly failures: readonly string[];
+  readonly ms: number;
+}
+
+async function runJob({ runtime, directory }: Job, show: boolean): Promise<Outcome> {
+  const title = `\n== ${runtime}: ${directory}`;
+  if (show) console.log(title);
   const started = performance.now();
-  for (const directory of testDirectories(compiled ? "tests/e2e" : only)) {
-    console.log(`\n== ${runtime}: ${directory}`);
-    const command = [...prefix, ...testCommand(runtime, directory)];
-    const { code, output } = await run(command, { env, timeoutMs: DIRECTORY_TIMEOUT_MS });
-    const counted = readTotals(runtime, output, code);
-    if (counted.failed > 0) {
-      failures.push(`${runtime} ${directory}: ${formatTotals(counted)}`);
-      failures.push(...failureReport(runtime, output).map((line) => `  ${line}`));
-    }
-    own = addTotals(own, counted);
-  }
-  console.log(`\n${runtime}: ${formatTotals(own)} in ${Math.round((performance.now() - started) / 1000)} s`);
+  const command = [...prefix!, ...testCommand(runtime, directory)];
+  const { code, output } = await run(command, { env, timeoutMs: DIRECTORY_TIMEOUT_MS, show });
+  const ms = performance.now() - started;
+  if (!show) console.log(`${title}, ${seconds(ms)}\n${output}`);
+  const totals = readTotals(runtime, output, code);
+  const failures = totals.failed === 0 ? [] : [
+    `${runtime} ${directory}: ${formatTotals(totals)}`,
+    ...failureReport(runtime, output).map((line) => `  ${line}`),
+  ];
+  return { runtime, directory, totals, failures, ms };
+}
+
+/** One after the other. */
+async function runLane(jobs: readonly Job[], show: boolean): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const job of jobs) outcomes.push(await runJob(job, show));
+  return outcomes;
+}
+
+const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
+
+const jobs = runtimes.flatMap((runtime) =>
+  testDirectories(compiled ? END_TO_END : only).map((directory): Job => ({ runtime, directory }))
+);
+const lanes = [
+  jobs.filter(({ directory }) => directory === END_TO_END),
+  jobs.filter(({ directory }) => directory !== END_TO_END),
+].filter((lane) => lane.length > 0);
+const outcomes = (await Promise.all(lanes.map((lane) => runLane(lane, lanes.length === 1)))).flat();
+
+console.log("");
+let totals: Totals = NO_TESTS;
+for (const runtime of runtimes) {
+  const of = outcomes.filter((outcome) => outcome.runtime === runtime);
+  const own = of.reduce((sum, outcome) => addTotals(sum, outcome.totals), NO_TESTS);
+  const times = of.sort((a, b) => b.ms - a.ms).map(({ directory, ms }) => `${directory} ${seconds(ms)}`);
+  console.log(`${runtime}: ${formatTotals(own)}; longest: ${times.slice(0, 3).join(", ")}`);
   totals = addTotals(totals, own);
 }
 // Once more at the end, where it is found in a long log.
-for (const failure of failures) console.log(`failed: ${failure}`);
+for (const failure of outcomes.flatMap(({ failures }) => failures)) console.log(`failed: ${failure}`);
 console.log(formatTotals(totals));
 process.exit(totals.failed === 0 ? 0 : 1);

@@ -1,6 +1,7 @@
 /** A node with two pods, and one ztunnel that serves both: the pods' namespaces, the node agent, traffic between them, and the process's numbers. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { tool } from "../../src/local/run_tool.ts";
@@ -11,17 +12,41 @@ import { APPLICATION_PORT, CLIENT_IP, createTopology, netnsOf, SERVER_IP, type T
 import { envelope, workloadBytes } from "../../tests/control/xds/intake/messages.ts";
 import { ADDRESS_TYPE } from "./mesh.ts";
 import type { BenchIstiod } from "./istiod.ts";
+import { longestOwn, type Span, union } from "./waits.ts";
 
 export const NODE = "node-a";
 /** Every address of this /16 is the server's. */
 const NEW_PREFIX = "10.78";
 const READY_TIMEOUT_MS = 60_000;
+const WATCH_DELAY_MS = 50;
 /** Nothing here is pinned: a node's ztunnel has all cores. */
 const ANY_CORE = 0;
 
+export interface Waits {
+  readonly count: number;
+  /** Milliseconds, whoever caused them. */
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+  /** The longest, without the time at which the machine held a core back. */
+  readonly own: number;
+}
+
 export interface PodTraffic {
-  readonly running: { readonly count: number; readonly p50: number; readonly p99: number; readonly max: number };
-  readonly fresh: { readonly count: number; readonly p50: number; readonly p99: number; readonly max: number };
+  readonly running: Waits;
+  readonly fresh: Waits;
+  readonly failures: number;
+  /** The longest time for which a core was held back meanwhile. */
+  readonly machineMs: number;
+}
+
+/** As the client tells it. */
+interface ToldWaits extends Omit<Waits, "own"> {
+  readonly long: readonly Span[];
+}
+interface Told {
+  readonly running: ToldWaits;
+  readonly fresh: ToldWaits;
   readonly failures: number;
 }
 
@@ -115,7 +140,14 @@ export class BenchNode {
       readOutput: true,
       writeInput: true,
     });
-    return new Traffic(child);
+    const watches = cpus().map((_, core) =>
+      startChild(["chrt", "-f", "90", bun, join(root, "scripts/bench_xds/machine_waits.ts")], {
+        core,
+        logFile: join(this.#directory, "machine_waits.log"),
+        readOutput: true,
+      })
+    );
+    return new Traffic(child, watches);
   }
 
   async close(): Promise<void> {
@@ -126,28 +158,53 @@ export class BenchNode {
 
 export class Traffic {
   readonly #child: Child;
+  readonly #watches: readonly Child[];
   #waiting: ((line: string) => void)[] = [];
+  /** Since the last report. */
+  #machine: Span[] = [];
 
-  constructor(child: Child) {
+  constructor(child: Child, watches: readonly Child[]) {
     this.#child = child;
-    let rest = "";
-    child.process.stdout?.setEncoding("utf8").on("data", (text: string) => {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) this.#waiting.shift()?.(line);
-    });
+    this.#watches = watches;
+    readLines(child, (line) => this.#waiting.shift()?.(line));
+    for (const watch of watches) {
+      readLines(watch, (line) => {
+        const [beginMs, endMs] = line.split(" ").map(Number);
+        this.#machine.push({ beginMs, endMs });
+      });
+    }
   }
 
   /** What happened since the last report. */
   async report(): Promise<PodTraffic> {
     const line = new Promise<string>((resolve) => this.#waiting.push(resolve));
     this.#child.process.stdin?.write("report\n");
-    return JSON.parse(await line) as PodTraffic;
+    const { running, fresh, failures } = JSON.parse(await line) as Told;
+    // What the watches have written is here by then, whichever pipe is read first.
+    await delay(WATCH_DELAY_MS);
+    const machine = union(this.#machine);
+    this.#machine = [];
+    const machineMs = Math.max(0, ...machine.map(({ beginMs, endMs }) => endMs - beginMs));
+    return { running: judged(running, machine), fresh: judged(fresh, machine), failures, machineMs };
   }
 
-  stop(): Promise<void> {
-    return this.#child.stop();
+  async stop(): Promise<void> {
+    await Promise.all([this.#child, ...this.#watches].map((child) => child.stop()));
   }
+}
+
+/** What is below the shortest wait that is told one by one, its end included, is nobody's fault. */
+function judged({ long, ...figures }: ToldWaits, machine: readonly Span[]): Waits {
+  return { ...figures, own: long.length === 0 ? figures.max : longestOwn(long, machine) };
+}
+
+function readLines(child: Child, each: (line: string) => void): void {
+  let rest = "";
+  child.process.stdout?.setEncoding("utf8").on("data", (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) each(line);
+  });
 }
 
 export class BenchZtunnel {

@@ -6,6 +6,7 @@
 import { connect, type Socket } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import type { Span } from "./waits.ts";
 
 const [runningIp, newPrefix, portText] = process.argv.slice(2);
 const port = Number(portText);
@@ -14,9 +15,26 @@ const PAUSE_MS = 1;
 const NEW_PAUSE_MS = 4;
 const TIMEOUT_MS = 5_000;
 
-let running: number[] = [];
-let fresh: number[] = [];
+/** Shorter ones are not told one by one. */
+const LONG_MS = 2;
+
+interface Kind {
+  times: number[];
+  long: Span[];
+}
+
+const none = (): Kind => ({ times: [], long: [] });
+let running = none();
+let fresh = none();
 let failures = 0;
+
+const nowMs = () => performance.timeOrigin + performance.now();
+
+function note(kind: Kind, beginMs: number): void {
+  const endMs = nowMs();
+  kind.times.push(endMs - beginMs);
+  if (endMs - beginMs > LONG_MS) kind.long.push({ beginMs, endMs });
+}
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
@@ -49,9 +67,9 @@ async function keepAsking(): Promise<void> {
       socket.on("error", () => {});
       await ask(socket);
       for (;;) {
-        const begin = performance.now();
+        const beginMs = nowMs();
         await ask(socket);
-        running.push(performance.now() - begin);
+        note(running, beginMs);
         await sleep(PAUSE_MS);
       }
     } catch {
@@ -63,12 +81,12 @@ async function keepAsking(): Promise<void> {
 
 async function keepConnecting(): Promise<void> {
   for (let next = 1;; next = next % 65_000 + 1) {
-    const begin = performance.now();
+    const beginMs = nowMs();
     try {
       const socket = await open(`${newPrefix}.${next >> 8}.${next & 255}`);
       socket.on("error", () => {});
       await ask(socket);
-      fresh.push(performance.now() - begin);
+      note(fresh, beginMs);
       socket.destroy();
     } catch {
       failures++;
@@ -77,7 +95,7 @@ async function keepConnecting(): Promise<void> {
   }
 }
 
-function summary(times: number[]): Record<string, number> {
+function summary({ times, long }: Kind): Record<string, unknown> {
   const sorted = times.sort((a, b) => a - b);
   const at = (share: number) => Number((sorted[Math.floor(sorted.length * share)] ?? 0).toFixed(2));
   return {
@@ -85,13 +103,14 @@ function summary(times: number[]): Record<string, number> {
     p50: at(0.5),
     p99: at(0.99),
     max: Number((sorted[sorted.length - 1] ?? 0).toFixed(2)),
+    long,
   };
 }
 
 createInterface({ input: process.stdin }).on("line", () => {
   console.log(JSON.stringify({ running: summary(running), fresh: summary(fresh), failures }));
-  running = [];
-  fresh = [];
+  running = none();
+  fresh = none();
   failures = 0;
 }).on("close", () => process.exit(0));
 void keepAsking();

@@ -54,6 +54,7 @@ const sink = createMeshSink({
   staticConfig: undefined,
   apply: (change) => updates.apply(change),
   flush: () => void updates.flush(),
+  attend: () => thread.take(),
   settle: () =>
     new Promise<void>((resolve) => {
       const wanted = ++epoch;

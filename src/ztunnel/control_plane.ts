@@ -162,6 +162,11 @@ export class ControlPlane {
     this.#updates.flush();
   }
 
+  /** Answers what workers have asked by now. */
+  attend(): void {
+    this.#workers.take();
+  }
+
   /** Resolves when all that was flushed is in force in every worker. */
   settle(): Promise<void> {
     return this.#workers.settle();

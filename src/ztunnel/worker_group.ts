@@ -112,6 +112,11 @@ export class WorkerGroup {
     for (const slot of this.#slots) slot.thread?.post(message);
   }
 
+  /** Handles what workers have asked and told meanwhile: long work calls it between its parts. */
+  take(): void {
+    for (const slot of this.#slots) slot.thread?.take();
+  }
+
   /** Resolves when every worker has handled all that was broadcast before; one that does not in time is replaced. */
   settle(): Promise<void> {
     const epoch = ++this.#epoch;

@@ -83,6 +83,49 @@ describe("thread", () => {
     await subject.ended;
   });
 
+  test("thread: what is taken in the middle of work, and what comes by events, is handled once and in order", async () => {
+    const received: number[] = [];
+    let depth = 0;
+    let started = (_: Message) => {};
+    const ready = new Promise<Message>((resolve) => started = resolve);
+    let ended = () => {};
+    const end = new Promise<void>((resolve) => ended = resolve);
+    const thread = startThread(new URL("./thread_worker.ts", import.meta.url), undefined, {
+      message(posted) {
+        const message = posted as Message;
+        if (message.type === "started") return started(message);
+        assert.equal(++depth, 1, "a handler is not interrupted by the next message");
+        received.push(message.n as number);
+        // A handler may do long work itself.
+        if (received.length % 5 === 0) thread.take();
+        depth--;
+      },
+      ended: () => ended(),
+    });
+    thread.setWakeFd((await ready).wakeFd as number);
+    const count = 3_000;
+    let taken = 0;
+    for (let n = 0; n < count;) {
+      // Rounds of every kind: only events, only taken, both; the worker posts meanwhile.
+      for (const until = Math.min(count, n + 1 + n % 41); n < until; n++) thread.post({ type: "echo", n });
+      if (n % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
+      const before = received.length;
+      if (n % 2 === 0) thread.take();
+      taken += received.length - before;
+      if (n % 7 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    while (received.length < count) {
+      const before = received.length;
+      thread.take();
+      taken += received.length - before;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(received, Array.from({ length: count }, (_, n) => n));
+    assert.ok(taken > 0 && taken < count, `${taken} of ${count} were taken, the others came as events`);
+    thread.post({ type: "end" });
+    await end;
+  });
+
   test("thread: a worker that throws is reported with its error, once", async () => {
     const subject = new Subject(undefined);
     await subject.start();

@@ -35,6 +35,8 @@ export interface MeshTarget {
   /** Takes a part of a push; nobody is told before `flush`, which comes in the same turn. */
   apply(change: MeshChange): void;
   flush(): void;
+  /** Answers what workers have asked meanwhile; comes after each `flush`. */
+  attend(): void;
   /** Resolves when everything that was flushed is in force in every worker. */
   settle(): Promise<void>;
 }
@@ -65,6 +67,7 @@ export function createMeshSink(target: MeshTarget, options: MeshSinkOptions = {}
     for (const _ of intake.batches()) {
       if (nowMs() < endMs) continue;
       target.flush();
+      target.attend();
       await yieldTurn();
       endMs = nowMs() + SLICE_MS;
     }
@@ -86,14 +89,15 @@ export function createMeshSink(target: MeshTarget, options: MeshSinkOptions = {}
 }
 
 /**
- * Immediates are quick, but a thread that goes from one to the next hardly looks at its message ports: measured, lookups of workers then
- * waited up to 60 ms on Deno. After a timeout of zero it has looked everywhere, but that takes a millisecond. So by turns.
+ * Immediates are quick, but a thread that goes from one to the next hardly looks at its sockets and message ports: measured, lookups of
+ * workers then waited up to 60 ms on Deno, which is why `attend` takes them. After a timeout of zero it has looked everywhere, but
+ * that takes a millisecond. So every third time.
  */
 function createYield(): () => Promise<void> {
   let turns = 0;
   return () =>
     new Promise((resolve) => {
-      if (turns++ % 2 === 0) setTimeout(resolve, 0);
+      if (turns++ % 3 === 0) setTimeout(resolve, 0);
       else setImmediate(resolve);
     });
 }

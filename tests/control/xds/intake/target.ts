@@ -24,6 +24,10 @@ export class TestTarget implements MeshTarget {
     this.flushed();
   }
 
+  attend(): void {
+    this.events.push("attend");
+  }
+
   settle(): Promise<void> {
     this.events.push("settle");
     return this.settled;

@@ -2,13 +2,14 @@
 import { basename } from "node:path";
 import process from "node:process";
 import { isPluginCall } from "./src/cli/plugin_call.ts";
+import { roleModules } from "./src/cli/role_modules.ts";
 
 const argv = process.argv.slice(2);
 const programName = basename(process.argv0);
 
 // Everything else is loaded when it is wanted: the CNI plugin runs for every pod and is over in milliseconds.
 if (isPluginCall({ argv, programName, cniCommand: process.env["CNI_COMMAND"] })) {
-  const { runCniPlugin } = await import("./src/roles/cni_plugin.ts");
+  const { runCniPlugin } = await roleModules.cniPlugin();
   process.exit(await runCniPlugin());
 } else {
   const [{ writeSync }, { createHost }, { main }] = await Promise.all([

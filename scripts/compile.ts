@@ -31,8 +31,8 @@ export function compileCommand(role: string, outfile: string): string[] {
     "--no-check",
     "--no-prompt",
     ...permissions,
-    // Workers are loaded by URL at run time, so the compiler does not find them by itself.
-    ...filesBelow("src/roles", "worker.ts").map((path) => `--include=${path}`),
+    // Roles and workers are loaded when they are wanted, so the compiler does not find them by itself (src/cli/role_modules.ts).
+    ...filesBelow("src/roles", ".ts").map((path) => `--include=${path}`),
     `--output=${outfile}`,
     "mod.ts",
   ];

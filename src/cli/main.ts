@@ -15,6 +15,7 @@ import type { Environment } from "./options.ts";
 import { parseArguments } from "./options.ts";
 import { buildLocalConfig, localOptions } from "./role_options.ts";
 import { checkRuntimeEnvironment } from "./runtime_guard.ts";
+import { roleModules } from "./role_modules.ts";
 import { buildWaypointConfig } from "./waypoint_config.ts";
 import { waypointOptions } from "./waypoint_options.ts";
 import { buildZtunnelConfig } from "./ztunnel_config.ts";
@@ -82,7 +83,7 @@ export async function main(input: MainInput): Promise<number> {
       input.err(OVERVIEW);
       return EXIT_USAGE;
     case "version":
-      input.out((await import("../roles/version.ts")).versionText());
+      input.out((await roleModules.version()).versionText());
       return 0;
     case "tool":
       return await runTool(planned, input);
@@ -100,9 +101,9 @@ export async function main(input: MainInput): Promise<number> {
 async function runTool({ tool, rest }: Extract<Plan, { kind: "tool" }>, input: MainInput): Promise<number> {
   switch (tool) {
     case "echo":
-      return await (await import("../roles/echo.ts")).runEcho(rest);
+      return await (await roleModules.echo()).runEcho(rest);
     case "local exec":
-      return await (await import("../roles/local_exec.ts")).runLocalExec(rest);
+      return await (await roleModules.localExec()).runLocalExec(rest);
     case "explain": {
       let config: ExplainConfig;
       try {
@@ -117,7 +118,7 @@ async function runTool({ tool, rest }: Extract<Plan, { kind: "tool" }>, input: M
         input.err(`ambit: ${error.message}\n`);
         return EXIT_USAGE;
       }
-      return await (await import("../roles/explain.ts")).runExplain(config, input);
+      return await (await roleModules.explain()).runExplain(config, input);
     }
     case "cni status": {
       let config: CniStatusConfig;
@@ -133,7 +134,7 @@ async function runTool({ tool, rest }: Extract<Plan, { kind: "tool" }>, input: M
         input.err(`ambit: ${error.message}\n`);
         return EXIT_USAGE;
       }
-      return await (await import("../roles/cni_status.ts")).runCniStatus(config, input);
+      return await (await roleModules.cniStatus()).runCniStatus(config, input);
     }
   }
 }
@@ -200,15 +201,15 @@ async function buildConfig(
 async function run(config: RoleConfig): Promise<number> {
   switch (config.role) {
     case "ztunnel":
-      return await (await import("../roles/ztunnel.ts")).runZtunnel(config);
+      return await (await roleModules.ztunnel()).runZtunnel(config);
     case "local":
-      return await (await import("../roles/local.ts")).runLocal(config);
+      return await (await roleModules.local()).runLocal(config);
     case "cni":
-      return await (await import("../roles/cni.ts")).runCni(config);
+      return await (await roleModules.cni()).runCni(config);
     case "cni-plugin":
       // mod.ts does the same without loading this module first.
-      return await (await import("../roles/cni_plugin.ts")).runCniPlugin();
+      return await (await roleModules.cniPlugin()).runCniPlugin();
     case "waypoint":
-      return await (await import("../roles/waypoint.ts")).runWaypoint(config);
+      return await (await roleModules.waypoint()).runWaypoint(config);
   }
 }

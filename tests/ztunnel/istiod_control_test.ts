@@ -89,6 +89,7 @@ async function run(
       staticConfig: undefined,
       apply: (change) => void store.apply(change),
       flush() {},
+      attend() {},
       settle: () => Promise.resolve(),
     },
     registry,

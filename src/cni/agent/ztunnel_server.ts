@@ -109,6 +109,7 @@ function threadAfter(when: Promise<void>, entry: URL, start: ZdsThreadStart, eve
       else posted.push(message);
     },
     setWakeFd: (fd) => thread?.setWakeFd(fd),
+    take: () => thread?.take(),
     terminate() {
       ended = true;
       thread?.terminate();

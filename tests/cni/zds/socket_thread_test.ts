@@ -17,7 +17,7 @@ function createScene() {
     startThread(start, events) {
       const orders: ZdsOrder[] = [];
       starts.push({ start, events, orders });
-      return { post: (order) => orders.push(order as ZdsOrder), setWakeFd() {}, terminate() {} };
+      return { post: (order) => orders.push(order as ZdsOrder), setWakeFd() {}, take() {}, terminate() {} };
     },
     accepted(socket, pid, uid) {
       sockets.push(socket);

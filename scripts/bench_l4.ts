@@ -13,6 +13,7 @@ import { installEnvoy } from "./bench/envoy_pair.ts";
 import { idleHolds, type IdleHop, idleTable, measureIdleTunnels } from "./bench/idle_tunnels.ts";
 import { describeMachine, versionOf } from "./bench/machine.ts";
 import { allHold, BESIDE_LOOPBACK, IN_PODS, markdownTable, summarize } from "./bench/report.ts";
+import { findOpenSsl } from "./bench/openssl.ts";
 import { type Measurement, runRounds } from "./bench/rounds.ts";
 import { stopAll } from "./bench/spawn.ts";
 import { prepare, startTarget, type Target, type TargetName, TARGETS } from "./bench/targets.ts";
@@ -28,6 +29,7 @@ const HELP = `Usage: deno task bench:l4 [options]
   --rounds N            rounds of all measurements (default 3)
   --seconds S           length of one measurement (default 4)
   --quick               1 round of 2 s and 300 MB, nothing written: a look, not a result
+  --openssl DIR         ambit uses libssl.so.3 and libcrypto.so.3 of this directory; "pypi" installs OpenSSL 3.5
   --idle-tunnels N      instead: memory of N idle tunnelled connections (the limit is meant for 10000)
   --profile             perf record of both proxies in the first round, at 64 connections
   --check               exit 1 when a limit is exceeded
@@ -40,6 +42,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     seconds: { type: "string", default: "4" },
     quick: { type: "boolean", default: false },
+    openssl: { type: "string" },
     "idle-tunnels": { type: "string" },
     profile: { type: "boolean", default: false },
     check: { type: "boolean", default: false },
@@ -50,6 +53,7 @@ const { values } = parseArgs({
 /** Megabytes of one bulk transfer. */
 const BULK_MEGABYTES = { full: 1000, quick: 300 } as const;
 
+const openSsl = values.openssl === undefined ? undefined : findOpenSsl(values.openssl);
 const comparison = values.loopback ? BESIDE_LOOPBACK : IN_PODS;
 
 async function main(): Promise<boolean> {
@@ -85,7 +89,9 @@ function progress(line: string): void {
 async function benchmark(names: readonly TargetName[], directory: string): Promise<boolean> {
   const targets: Target[] = [];
   for (const name of names) {
-    targets.push(await startTarget(name, join(directory, name), values.profile));
+    targets.push(
+      await startTarget(name, join(directory, name), { profile: values.profile, openSsl: openSsl?.directory }),
+    );
     progress(`${name} runs: pids ${targets.at(-1)?.pids.join(", ")}`);
   }
   const measurements: Measurement[] = [];
@@ -107,7 +113,10 @@ async function benchmark(names: readonly TargetName[], directory: string): Promi
   const rows = summarize(results, comparison);
   const table = markdownTable(rows, names, comparison);
   console.log(table);
-  write(values.loopback ? "l4-loopback" : "l4", names, targets, table, { measurements, results });
+  write(`l4${values.loopback ? "-loopback" : ""}${openSsl === undefined ? "" : "-openssl"}`, names, targets, table, {
+    measurements,
+    results,
+  });
   return allHold(rows);
 }
 
@@ -116,7 +125,7 @@ async function idleTunnels(names: readonly TargetName[], directory: string, conn
   const hops: IdleHop[] = [];
   const targets: Target[] = [];
   for (const name of names) {
-    const target = await startTarget(name, join(directory, name));
+    const target = await startTarget(name, join(directory, name), { openSsl: openSsl?.directory });
     targets.push(target);
     hops.push(...await measureIdleTunnels(target, connections));
     await target.close();
@@ -142,6 +151,7 @@ function write(
   if (names.some((name) => name.startsWith("envoy"))) {
     versions.envoy = versionOf(installEnvoy(), ["--version"]).replace(/^.*version:\s*/, "");
   }
+  versions["ambit's OpenSSL"] = openSsl?.version ?? machine.openssl;
   versions.deno = versionOf(join(ROOT, "node_modules/.bin/deno"), ["--version"]);
   versions.bun = versionOf(join(ROOT, "node_modules/.bin/bun"), ["--version"]);
   const ciphers = Object.fromEntries(targets.map((target) => [target.name, target.cipher ?? "not told"]));
@@ -151,7 +161,7 @@ function write(
     "",
     `\`${command}\``,
     "",
-    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB; ${machine.system}, kernel ${machine.kernel}; ${machine.openssl}.`,
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB; ${machine.system}, kernel ${machine.kernel}.`,
     Object.entries(versions).map(([name, version]) => `${name}: ${version}`).join("; ") + ".",
     "",
     "Values are medians of the rounds, ratios the medians of the ratios round by round. Method: [README](README.md).",

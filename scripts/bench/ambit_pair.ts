@@ -70,6 +70,7 @@ export async function startAmbitPair(
   topology: Topology,
   directory: string,
   core: number,
+  openSsl?: string,
 ): Promise<AmbitPair> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const ca = await createLocalCa();
@@ -112,6 +113,7 @@ export async function startAmbitPair(
         NODE_NAME: pod.node,
         ZTUNNEL_WORKER_THREADS: "1",
         RUST_LOG: "info,access=off",
+        ...(openSsl === undefined ? {} : { LD_LIBRARY_PATH: openSsl }),
       },
     });
   };

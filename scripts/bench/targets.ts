@@ -3,7 +3,7 @@
  * Every pair lives in namespaces of its own, so that all of them can run at the same time and be measured in turns.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
@@ -63,14 +63,20 @@ export function prepare(names: readonly TargetName[]): void {
   }
 }
 
+export interface TargetOptions {
+  readonly profile?: boolean;
+  /** Where ambit finds its OpenSSL, when it is not the system's. */
+  readonly openSsl?: string;
+}
+
 /** Starts a pair with its pods and backend, and waits until a request through it is answered. */
-export async function startTarget(name: TargetName, directory: string, profile = false): Promise<Target> {
+export async function startTarget(name: TargetName, directory: string, options: TargetOptions = {}): Promise<Target> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const topology = await (name === "envoy-loopback" ? createLoopback : createTopology)(directory, LOAD_CORE);
   await startBackend(topology, directory);
   const proxies = name === "envoy" || name === "envoy-loopback"
     ? await startEnvoy(topology, directory)
-    : await startAmbit(ambitCommand(name, profile), topology, directory);
+    : await startAmbit(ambitCommand(name, options.profile === true), topology, directory, options.openSsl);
   const logFile = join(directory, "load.log");
   const load = async (
     pod: number,
@@ -105,6 +111,12 @@ export async function startTarget(name: TargetName, directory: string, profile =
       await topology.close();
     },
   };
+}
+
+/** Throws unless a process runs with this library. */
+function requireMapped(pid: number, library: string): void {
+  if (readFileSync(`/proc/${pid}/maps`, "utf8").includes(realpathSync(library))) return;
+  throw new Error(`ambit: process ${pid} does not use ${library}`);
 }
 
 interface Proxies {
@@ -142,11 +154,14 @@ async function startAmbit(
   command: readonly string[],
   topology: Topology,
   directory: string,
+  openSsl: string | undefined,
 ): Promise<Proxies> {
-  const pair = await startAmbitPair(command, topology, directory, PROXY_CORE);
+  const pair = await startAmbitPair(command, topology, directory, PROXY_CORE, openSsl);
+  const pids = pair.children.map((child) => child.pid);
   return {
-    pids: pair.children.map((child) => child.pid),
+    pids,
     verify() {
+      if (openSsl !== undefined) pids.forEach((pid) => requireMapped(pid, join(openSsl, "libcrypto.so.3")));
       for (const hop of [0, 1] as const) {
         const metrics = pair.metrics(hop);
         if (

@@ -36,6 +36,8 @@ export interface PodTraffic {
   readonly running: Waits;
   readonly fresh: Waits;
   readonly failures: number;
+  /** Of the first failures. */
+  readonly reasons: readonly string[];
   /** The longest time for which a core was held back meanwhile. */
   readonly machineMs: number;
 }
@@ -48,6 +50,7 @@ interface Told {
   readonly running: ToldWaits;
   readonly fresh: ToldWaits;
   readonly failures: number;
+  readonly reasons: readonly string[];
 }
 
 /** Records of the two pods, which every mesh holds. */
@@ -179,13 +182,13 @@ export class Traffic {
   async report(): Promise<PodTraffic> {
     const line = new Promise<string>((resolve) => this.#waiting.push(resolve));
     this.#child.process.stdin?.write("report\n");
-    const { running, fresh, failures } = JSON.parse(await line) as Told;
+    const { running, fresh, failures, reasons } = JSON.parse(await line) as Told;
     // What the watches have written is here by then, whichever pipe is read first.
     await delay(WATCH_DELAY_MS);
     const machine = union(this.#machine);
     this.#machine = [];
     const machineMs = Math.max(0, ...machine.map(({ beginMs, endMs }) => endMs - beginMs));
-    return { running: judged(running, machine), fresh: judged(fresh, machine), failures, machineMs };
+    return { running: judged(running, machine), fresh: judged(fresh, machine), failures, reasons, machineMs };
   }
 
   async stop(): Promise<void> {

@@ -27,6 +27,9 @@ const none = (): Kind => ({ times: [], long: [] });
 let running = none();
 let fresh = none();
 let failures = 0;
+/** The first few of each report. */
+let reasons: string[] = [];
+const MAX_REASONS = 10;
 
 const nowMs = () => performance.timeOrigin + performance.now();
 
@@ -37,6 +40,11 @@ function note(kind: Kind, beginMs: number): void {
 }
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+function fail(which: string, error: unknown): void {
+  failures++;
+  if (reasons.length < MAX_REASONS) reasons.push(`${which}: ${error instanceof Error ? error.message : String(error)}`);
+}
 
 function open(ip: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
@@ -72,8 +80,8 @@ async function keepAsking(): Promise<void> {
         note(running, beginMs);
         await sleep(PAUSE_MS);
       }
-    } catch {
-      failures++;
+    } catch (error) {
+      fail("running", error);
       await sleep(100);
     }
   }
@@ -88,8 +96,8 @@ async function keepConnecting(): Promise<void> {
       await ask(socket);
       note(fresh, beginMs);
       socket.destroy();
-    } catch {
-      failures++;
+    } catch (error) {
+      fail("first", error);
     }
     await sleep(NEW_PAUSE_MS);
   }
@@ -108,9 +116,10 @@ function summary({ times, long }: Kind): Record<string, unknown> {
 }
 
 createInterface({ input: process.stdin }).on("line", () => {
-  console.log(JSON.stringify({ running: summary(running), fresh: summary(fresh), failures }));
+  console.log(JSON.stringify({ running: summary(running), fresh: summary(fresh), failures, reasons }));
   running = none();
   fresh = none();
+  reasons = [];
   failures = 0;
 }).on("close", () => process.exit(0));
 void keepAsking();

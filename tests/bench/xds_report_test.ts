@@ -5,7 +5,13 @@ import { longestOwn, union } from "../../scripts/bench_xds/waits.ts";
 import { type BuildResult, holds, markdown, type SizeResult } from "../../scripts/bench_xds/report.ts";
 
 const stats = (own: number) => ({ count: 10, p50: 0.3, p99: own, max: own + 90, own });
-const traffic = (own: number, failures = 0) => ({ running: stats(own), fresh: stats(own), failures, machineMs: 90 });
+const traffic = (own: number, failures = 0) => ({
+  running: stats(own),
+  fresh: stats(own),
+  failures,
+  reasons: [],
+  machineMs: 90,
+});
 const phase = (own: number, failures?: number) => ({
   ms: 100,
   mainCpuMs: 50,

@@ -96,7 +96,14 @@ export function startThread(entry: URL, data: unknown, events: ThreadEvents): Th
       for (let i = 0; i < MAX_TAKEN && !ended; i++) {
         const posted = receiveMessageOnPort(channel.port1) as { message: Numbered } | undefined;
         if (posted === undefined) return;
-        receive(posted.message);
+        try {
+          receive(posted.message);
+        } catch (error) {
+          // As from an event: it is no failure of whoever looks for messages.
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
       }
     },
     terminate() {

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import process from "node:process";
 import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { run } from "../../scripts/support/tools.ts";
 import { signalEventFd } from "../../src/platform/epoll.ts";
 import { startThread, type Thread } from "../../src/platform/thread.ts";
 
@@ -124,6 +127,15 @@ describe("thread", () => {
     assert.ok(taken > 0 && taken < count, `${taken} of ${count} were taken, the others came as events`);
     thread.post({ type: "end" });
     await end;
+  });
+
+  test("thread: a handler that throws ends the process as an event's would, and is no failure of who takes messages", async () => {
+    const program = fileURLToPath(new URL("./thread_failure.ts", import.meta.url));
+    const flags = process.versions.bun === undefined ? ["run", "--no-check", "-A"] : [];
+    const { code, output } = await run([process.execPath, ...flags, program], { show: false, timeoutMs: 30_000 });
+    assert.match(output, /the caller went on/);
+    assert.match(output, /the handler has a bug/);
+    assert.notEqual(code, 0);
   });
 
   test("thread: a worker that throws is reported with its error, once", async () => {

@@ -21,6 +21,8 @@ class Bench {
   readonly time = new VirtualTime();
   readonly group: WorkerGroup;
   readonly lost: Lost[] = [];
+  /** Messages of workers so far. */
+  received = 0;
   readonly flags: Int32Array<SharedArrayBuffer>;
   replayed: readonly ToWorker[] = [{ type: "evict", owners: [] }];
   readonly #reports = new Map<number, (text: string) => void>();
@@ -35,7 +37,10 @@ class Bench {
       settings,
       directives: () => "info",
       replay: () => this.replayed,
-      received: (_worker, message) => this.#received(message),
+      received: (_worker, message) => {
+        this.received++;
+        this.#received(message);
+      },
       lost: (worker, generation, reason, closed) => {
         this.lost.push({ worker, generation, reason, closed });
         this.#changed();
@@ -83,6 +88,19 @@ class Bench {
 }
 
 describe("worker_group", () => {
+  test("worker_group: what workers tell is taken in the middle of work, from each of them", async () => {
+    const bench = new Bench(2);
+    await bench.group.settle();
+    const told: string[] = [];
+    for (const worker of [0, 1]) void bench.seen(worker).then((text) => told.push(text));
+    // No event comes in here.
+    for (const until = performance.now() + 5_000; bench.received < 2 && performance.now() < until;) bench.group.take();
+    assert.equal(bench.received, 2);
+    await Promise.resolve();
+    assert.equal(told.length, 2);
+    await bench.close();
+  });
+
   test("worker_group: a worker is told the whole state before its first epoch, then all in order", async () => {
     const bench = new Bench(2);
     await bench.group.settle();

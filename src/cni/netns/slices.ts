@@ -1,5 +1,5 @@
 /** Long work on a thread that has other work: a generator that yields often, run for a few milliseconds at a time. */
-import { setImmediate } from "node:timers";
+import { createYield } from "../../platform/yield_turn.ts";
 
 export interface SliceOptions {
   readonly nowMs?: () => number;
@@ -34,9 +34,4 @@ export function atOnce<T>(steps: Generator<void, T>): T {
   }
 }
 
-/** With setImmediate alone, timers and sockets waited long on Deno. */
-let alternate = false;
-function breathe(): Promise<void> {
-  alternate = !alternate;
-  return new Promise((resolve) => void (alternate ? setImmediate(resolve) : setTimeout(resolve, 0)));
-}
+const breathe = createYield(1);

@@ -2,9 +2,9 @@
  * Pushes of istiod on their way to the workers: out of the envelope, compiled (config/), held back until what they need is here (live_config.ts), in
  * force everywhere, and only then acknowledged. What is asked for by name follows from what came.
  */
-import { setImmediate } from "node:timers";
 import { openResource } from "../../control/xds/resource.ts";
 import type { Rejection, XdsPush, XdsSink } from "../../control/xds/push.ts";
+import { createYield } from "../../platform/yield_turn.ts";
 import { type NamedResource, TYPES, type WaypointIntake } from "../config/mod.ts";
 import type { Change, LiveConfig } from "./live_config.ts";
 import type { StateRecorder } from "./state.ts";
@@ -40,7 +40,7 @@ export interface WaypointSinkOptions {
 
 /** As long as a probe, a name that is looked up or a token that is judged may wait for a large push. */
 const SLICE_MS = 1.5;
-let useTimer = false;
+const yieldTurn = createYield(1);
 
 async function inSlices<T>(steps: Generator<void, T>): Promise<T> {
   let beganMs = performance.now();
@@ -48,12 +48,7 @@ async function inSlices<T>(steps: Generator<void, T>): Promise<T> {
     const { done, value } = steps.next();
     if (done === true) return value;
     if (performance.now() - beganMs < SLICE_MS) continue;
-    // With setImmediate alone, timers and sockets waited long on Deno.
-    await new Promise<void>((resolve) => {
-      useTimer = !useTimer;
-      if (useTimer) setTimeout(resolve, 0);
-      else setImmediate(resolve);
-    });
+    await yieldTurn();
     beganMs = performance.now();
   }
 }

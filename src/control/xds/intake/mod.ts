@@ -6,7 +6,6 @@
  * used is refused by name and changes nothing; of a policy the last version that could be read stays in force, and one that
  * never could be read counts as missing wherever it would apply, because nobody knows what it denies.
  */
-import { setImmediate } from "node:timers";
 import type {
   MeshChange,
   MeshResources,
@@ -18,6 +17,7 @@ import type {
   WorkloadUid,
 } from "../../../mesh/mod.ts";
 import { keyOfPolicy, keyOfService } from "../../../mesh/mod.ts";
+import { createYield } from "../../../platform/yield_turn.ts";
 import type { Rejection, XdsPush, XdsSink } from "../push.ts";
 import { AddressDecoder } from "./address.ts";
 import { Envelope } from "./envelope.ts";
@@ -50,12 +50,14 @@ export interface MeshSinkOptions {
 
 /** The main thread's promise to everybody else is 2 ms; what a slice began and whom it concerns comes on top. */
 const SLICE_MS = 1.5;
+/** Workers need not wait for a timeout between slices: `attend` takes what they ask, which by events alone waited 28 to 49 ms on Deno. */
+const IMMEDIATES = 2;
 /** So many workloads are decoded before they are applied, and the clock is read. */
 const BATCH = 8;
 
 export function createMeshSink(target: MeshTarget, options: MeshSinkOptions = {}): XdsSink {
   const nowMs = options.nowMs ?? (() => performance.now());
-  const yieldTurn = options.yieldTurn ?? createYield();
+  const yieldTurn = options.yieldTurn ?? createYield(IMMEDIATES);
   const addresses = new AddressDecoder();
   const staticLayer = new StaticLayer(target.staticConfig);
   /** Pushes are taken in one after the other, whoever calls. */
@@ -86,20 +88,6 @@ export function createMeshSink(target: MeshTarget, options: MeshSinkOptions = {}
       return rejections;
     },
   };
-}
-
-/**
- * Immediates are quick, but a thread that goes from one to the next hardly looks at its sockets and message ports: measured, lookups of
- * workers then waited up to 60 ms on Deno, which is why `attend` takes them. After a timeout of zero it has looked everywhere, but
- * that takes a millisecond. So every third time.
- */
-function createYield(): () => Promise<void> {
-  let turns = 0;
-  return () =>
-    new Promise((resolve) => {
-      if (turns++ % 3 === 0) setTimeout(resolve, 0);
-      else setImmediate(resolve);
-    });
 }
 
 interface IntakeOptions {

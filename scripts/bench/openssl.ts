@@ -1,9 +1,7 @@
 /** Another OpenSSL 3 than the system's for ambit: what a system brings decides about the cost of every byte (docs/benchmarks/README.md). */
-import { execFileSync } from "node:child_process";
-import { existsSync, globSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
-import { homedir } from "node:os";
+import { existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join, resolve } from "node:path";
-import process from "node:process";
+import { fileOfWheel, wheelCache } from "./wheel.ts";
 
 /** A wheel that carries both libraries for any glibc from 2.17 on. */
 const PACKAGE = "psycopg2-binary==2.9.13";
@@ -28,18 +26,14 @@ export function findOpenSsl(from: string): OpenSsl {
 }
 
 function installOpenSsl(): string {
-  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "ambit-bench", PACKAGE);
-  const links = join(cache, "openssl");
-  if (existsSync(links)) return links;
-  mkdirSync(cache, { recursive: true });
-  execFileSync("python3", ["-m", "venv", cache], { stdio: "inherit" });
-  execFileSync(join(cache, "bin", "pip"), ["install", "--quiet", "--no-deps", PACKAGE], { stdio: "inherit" });
-  const found = LIBRARIES.map((name) => {
-    const [file] = globSync(join(cache, "lib", "python3*", "site-packages", "psycopg2_binary.libs", `${name}-*.so.3`));
+  const links = join(wheelCache(PACKAGE), "openssl");
+  for (const name of LIBRARIES) {
+    const link = join(links, `${name}.so.3`);
+    if (existsSync(link)) continue;
+    const file = fileOfWheel(PACKAGE, `psycopg2_binary.libs/${name}-*.so.3`);
     if (file === undefined) throw new Error(`${PACKAGE} brought no ${name}.so.3: name a directory with --openssl`);
-    return [name, file] as const;
-  });
-  mkdirSync(links);
-  for (const [name, file] of found) symlinkSync(file, join(links, `${name}.so.3`));
+    mkdirSync(links, { recursive: true });
+    symlinkSync(file, link);
+  }
   return links;
 }

@@ -14,17 +14,24 @@ interface Pending {
 }
 
 export class Readiness {
+  /** Resolves when it is ready for the first time. */
+  readonly first: Promise<void>;
+  readonly #reached: () => void;
   readonly #pending = new Map<ReadinessTask, Pending>();
   readonly #nowMs: () => number;
 
   /** @param nowMs a clock that only moves forward. */
   constructor(tasks: Iterable<ReadinessTask>, nowMs: () => number = () => performance.now()) {
     this.#nowMs = nowMs;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.first = promise;
+    this.#reached = resolve;
     for (const task of tasks) this.pend(task, "it has not begun");
   }
 
   done(task: ReadinessTask): void {
     this.#pending.delete(task);
+    if (this.#pending.size === 0) this.#reached();
   }
 
   /** Not done, or not any more. `reason` completes "TASK: …": what is waited for, or what went wrong last. */

@@ -3,7 +3,13 @@
  * starts and ends. The way of a connection is in waypoint/worker/connect.ts, that of a request in waypoint/engine/request.ts.
  */
 import type { WaypointConfig } from "../cli/config.ts";
-import { ignoreBrokenPipes, raiseDescriptorLimit, releaseStartupCode, shrinkMemory } from "../platform/process.ts";
+import {
+  ignoreBrokenPipes,
+  raiseDescriptorLimit,
+  releaseStartupCode,
+  seedRuntimeTls,
+  shrinkMemory,
+} from "../platform/process.ts";
 import { writeLines } from "../platform/socket.ts";
 import { provePolicy } from "../platform/tls_policy.ts";
 import { createLimits } from "../telemetry/limits.ts";
@@ -33,6 +39,7 @@ const RETAIN_SERIES_MS = 60_000;
 
 /** Serves until it is told to stop; resolves with the exit code. Rejects when it cannot start. */
 export async function runWaypoint(config: WaypointConfig): Promise<number> {
+  if (config.localControl === undefined) seedRuntimeTls();
   const writer = createLogWriter({
     write: (bytes) => writeLines(STDOUT, bytes),
     schedule: (flush, blocked) => void setTimeout(flush, blocked ? BLOCKED_LOG_MS : 1),

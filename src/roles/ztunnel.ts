@@ -7,7 +7,13 @@ import { Readiness, type ReadinessTask } from "../admin/mod.ts";
 import type { ZtunnelConfig } from "../cli/config.ts";
 import { connectLocalControl } from "../control/local/node_client.ts";
 import type { Authority } from "../identity/certificate_store.ts";
-import { ignoreBrokenPipes, raiseDescriptorLimit, releaseStartupCode, shrinkMemory } from "../platform/process.ts";
+import {
+  ignoreBrokenPipes,
+  raiseDescriptorLimit,
+  releaseStartupCode,
+  seedRuntimeTls,
+  shrinkMemory,
+} from "../platform/process.ts";
 import { writeLines } from "../platform/socket.ts";
 import { provePolicy } from "../platform/tls_policy.ts";
 import { createLog, createLogWriter, createProcessMetrics, createWallClock, Registry } from "../telemetry/mod.ts";
@@ -27,6 +33,8 @@ import { stopRequests } from "../ztunnel/stop_requests.ts";
 const STDOUT = 1;
 /** A log that nobody reads is tried again this often. */
 const BLOCKED_LOG_MS = 50;
+/** Serves all of the node as well as many do: the others would take cores from the first mesh. */
+const WORKERS_AT_FIRST = 1;
 /** By then the first mesh is in force, the pods are served and what only a start needs has run. */
 const SETTLED_MS = 3_000;
 /** How long an evicted series still stands, so that every scraper sees its last value. */
@@ -37,6 +45,7 @@ const FATAL_MS = 100;
 /** Serves until it is told to stop; resolves with the exit code. Rejects when it cannot start. */
 export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   refuseUnsupported(config);
+  if (config.localControl === undefined) seedRuntimeTls();
   // Its libraries take a while to load, while the workers start; under `ambit local` they are not loaded at all.
   const istiod = config.localControl === undefined ? import("../ztunnel/istiod_control.ts") : undefined;
   const writer = createLogWriter({
@@ -93,6 +102,7 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
   const controlPlane = new ControlPlane({
     workerEntry: new URL("./ztunnel_worker.ts", import.meta.url),
     workers: config.workers,
+    workersAtFirst: WORKERS_AT_FIRST,
     settings: workerSettings(config),
     nodeName: config.nodeName,
     certificates: certificates.store,
@@ -145,6 +155,11 @@ export async function runZtunnel(config: ZtunnelConfig): Promise<number> {
     });
   setControl(control);
 
+  void readiness.first.then(() => {
+    log.log("info", "readiness", "ready", { "after.ms": Math.round(performance.now()) });
+    // A probe that waits is answered before.
+    schedule(() => controlPlane.startAllWorkers(), 0);
+  });
   await pods.serveOwnWorkload();
   if (control.onDemand !== undefined) {
     const { store } = controlPlane;

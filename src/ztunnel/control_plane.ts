@@ -24,6 +24,8 @@ import { WorkerGroup } from "./worker_group.ts";
 export interface ControlPlaneOptions {
   readonly workerEntry: URL;
   readonly workers: number;
+  /** So many are started at once, the others by `startAllWorkers`. Default: all. */
+  readonly workersAtFirst?: number;
   readonly settings: WorkerSettings;
   readonly nodeName: string | undefined;
   readonly certificates: CertificateStore;
@@ -122,6 +124,7 @@ export class ControlPlane {
     this.#workers = new WorkerGroup({
       entry: options.workerEntry,
       count: options.workers,
+      atFirst: options.workersAtFirst,
       settings: options.settings,
       directives: () => options.log.directives,
       // The lists come first: no pod is served without them.
@@ -180,6 +183,11 @@ export class ControlPlane {
 
   certificateChanged(identity: string, material: TlsMaterial): void {
     this.pods.certificateChanged(identity, material);
+  }
+
+  /** Starts those that wait for it; they begin with everything that is in force. Nothing in a drain. */
+  startAllWorkers(): void {
+    if (this.#drainDone === undefined) this.#workers.startRest();
   }
 
   /** Has the workers' counts merged into the registry, and lists open connections if asked to. */

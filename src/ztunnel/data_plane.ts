@@ -8,6 +8,7 @@ import { releaseMemory, releaseStartupCode } from "../platform/process.ts";
 import type { ThreadPort } from "../platform/thread.ts";
 import { createIoContext, type IoContext } from "../net/io_context.ts";
 import { type Deferred, Reactor, Timer } from "../net/reactor.ts";
+import { WorkerLoad } from "../net/worker_load.ts";
 import { type AccessLog, createAccessLog, type Log, Registry } from "../telemetry/mod.ts";
 import { createWorkerMetrics, type WorkerMetrics } from "../telemetry/worker_metrics.ts";
 import type { ConnectionRecord, RecordKeeper } from "./connection_record.ts";
@@ -65,7 +66,7 @@ export class DataPlane {
   readonly #profiler = new WorkerProfiler((answer) => this.#post({ type: "profile", answer }));
   readonly #revocations = new WorkerRevocations();
   readonly #env: PodEnvironment;
-  readonly #load: Int32Array<SharedArrayBuffer>;
+  readonly #load: WorkerLoad;
   readonly #housekeeping: Timer;
   /** Connections that began or ended since memory was given back. */
   #churn = 0;
@@ -78,7 +79,7 @@ export class DataPlane {
   constructor(options: DataPlaneOptions) {
     this.#port = options.port;
     this.#start = options.start;
-    this.#load = new Int32Array(options.start.load);
+    this.#load = new WorkerLoad(options.start.load);
     this.#log = options.log;
     this.#droppedLines = options.droppedLines;
     this.#metrics = createWorkerMetrics(this.#registry, options.log, () => performance.now());
@@ -275,29 +276,18 @@ export class DataPlane {
       randomHex,
       connectionsChanged: (change) => {
         this.#churn++;
-        Atomics.add(this.#load, this.#start.index, change);
+        this.#load.add(this.#start.index, change);
       },
       passOn: (uid, listener, fd) => this.#passOn(uid, listener, fd),
     };
   }
 
-  /** EPOLLEXCLUSIVE alone gives a quiet node's connections to one worker; who has clearly more than its share passes new ones on. */
   #passOn(uid: string, listener: ListenerKind, fd: number): boolean {
-    const load = this.#load;
-    const { index } = this.#start;
-    if (load.length === 1) return false;
-    let total = 0;
-    let least = index;
-    for (let i = 0; i < load.length; i++) {
-      const count = Atomics.load(load, i);
-      total += count;
-      if (count < Atomics.load(load, least)) least = i;
-    }
-    const own = Atomics.load(load, index);
-    if (least === index || own <= (total / load.length) * 1.25 + BALANCE_SLACK) return false;
+    const worker = this.#load.receiver(this.#start.index, BALANCE_SLACK);
+    if (worker === undefined) return false;
     // On its way it is closed with this worker, then with the other one.
     this.#reactor.own(fd);
-    this.#post({ type: "pass", worker: least, uid, listener, fd });
+    this.#post({ type: "pass", worker, uid, listener, fd });
     return true;
   }
 

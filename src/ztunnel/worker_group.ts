@@ -4,6 +4,7 @@
  *
  * A new worker is told the whole state before anything else, so it never serves with less than the current epoch.
  */
+import { WorkerLoad } from "../net/worker_load.ts";
 import { closeOwned, createOwnershipTable, ownerNumber, seizeOwned } from "../platform/ownership.ts";
 import { startThread, type Thread } from "../platform/thread.ts";
 import type { FromWorker, ToWorker, WorkerSettings, WorkerStart } from "./messages.ts";
@@ -11,6 +12,8 @@ import type { FromWorker, ToWorker, WorkerSettings, WorkerStart } from "./messag
 export interface WorkerGroupOptions {
   readonly entry: URL;
   readonly count: number;
+  /** So many are started at once, the others by `startRest`. Default: all. */
+  readonly atFirst?: number;
   readonly settings: WorkerSettings;
   readonly directives: () => string;
   /** Everything a new worker must be told to be as the others are. */
@@ -46,9 +49,10 @@ interface Slot {
 }
 
 export class WorkerGroup {
+  /** Connections of each, as the workers themselves see them. */
+  readonly load: WorkerLoad;
   readonly #options: WorkerGroupOptions;
   readonly #slots: Slot[] = [];
-  readonly #load: Int32Array<SharedArrayBuffer>;
   readonly #ownership = createOwnershipTable();
   #generations = 0;
   #epoch = 0;
@@ -57,20 +61,16 @@ export class WorkerGroup {
 
   constructor(options: WorkerGroupOptions) {
     this.#options = options;
-    this.#load = new Int32Array(new SharedArrayBuffer(4 * options.count));
-    for (let i = 0; i < options.count; i++) {
-      this.#slots.push({
-        thread: undefined,
-        generation: 0,
-        started: false,
-        confirmed: -1,
-        failures: 0,
-        cancelTimer: () => {},
-      });
-      this.#start(i);
-    }
+    this.load = WorkerLoad.create(options.count);
+    this.#startUpTo(options.atFirst ?? options.count);
   }
 
+  /** Starts those that wait for it (`atFirst`). */
+  startRest(): void {
+    if (!this.#closed) this.#startUpTo(this.#options.count);
+  }
+
+  /** Workers that were started: those that have to answer. */
   get count(): number {
     return this.#slots.length;
   }
@@ -137,6 +137,20 @@ export class WorkerGroup {
     this.#waiters = [];
   }
 
+  #startUpTo(count: number): void {
+    while (this.#slots.length < count) {
+      this.#slots.push({
+        thread: undefined,
+        generation: 0,
+        started: false,
+        confirmed: -1,
+        failures: 0,
+        cancelTimer: () => {},
+      });
+      this.#start(this.#slots.length - 1);
+    }
+  }
+
   #start(index: number): void {
     const slot = this.#slots[index];
     let generation = ++this.#generations;
@@ -157,7 +171,7 @@ export class WorkerGroup {
       generation,
       settings,
       directives: directives(),
-      load: this.#load.buffer,
+      load: this.load.buffer,
       ownership: this.#ownership.buffer,
     };
     const thread = startThread(entry, start, {
@@ -179,6 +193,7 @@ export class WorkerGroup {
       slot.thread?.setWakeFd(message.wakeFd);
     } else if (message.type === "confirmed") {
       if (slot.confirmed === -1) {
+        this.load.up(index);
         slot.cancelTimer();
         slot.cancelTimer = this.#options.schedule(() => {
           slot.failures = 0;
@@ -224,7 +239,7 @@ export class WorkerGroup {
     slot.thread = undefined;
     slot.cancelTimer();
     const delayMs = Math.min(MAX_RESTART_MS, RESTART_MS * 2 ** slot.failures++);
-    this.#load[index] = 0;
+    this.load.down(index);
     const closed = close(this.#ownership, ownerNumber(generation));
     this.#options.lost(index, generation, reason, closed);
     slot.cancelTimer = this.#options.schedule(() => {

@@ -13,6 +13,8 @@ function request(path: string, init?: RequestInit): Request {
 test("readiness: the first line lists pending tasks sorted, the others say why; then it is ready", async () => {
   let nowMs = 0;
   const readiness = new Readiness(["workload proxy manager", "state manager"], () => nowMs);
+  let reached = 0;
+  void readiness.first.then(() => reached++);
   const app = createReadinessApp(readiness);
   const get = async () => {
     const response = await app.fetch(request("/healthz/ready"));
@@ -34,8 +36,10 @@ test("readiness: the first line lists pending tasks sorted, the others say why; 
     "not ready, pending: workload proxy manager\n" +
     "workload proxy manager: the node agent is gone (pending for 65 s)\n",
   ]);
+  assert.equal(reached, 0);
   readiness.done("workload proxy manager");
   assert.deepEqual(await get(), [200, "ready\n"]);
+  assert.equal(reached, 1);
   readiness.pend("workload proxy manager", "the snapshot is awaited");
   assert.deepEqual(await get(), [
     500,

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import process from "node:process";
 import { test } from "node:test";
 import {
   keyOfService,
@@ -304,7 +305,7 @@ test("store: an endpoint set is one object until one of its endpoints changes", 
   assert.notEqual(store.endpointsOf(one), before);
 });
 
-test("store: takes and replaces 10,000 workloads of 100 services in well under a second each", () => {
+test("store: takes and replaces 10,000 workloads of 100 services in well under a second of CPU each", () => {
   const workloads: Workload[] = Array.from(
     { length: 10_000 },
     (_, i) => pod(`w${i}`, [`10.${i >> 14}.${(i >> 7) & 127}.${i & 127}`], endpointOf(`s${i % 100}`)),
@@ -312,9 +313,9 @@ test("store: takes and replaces 10,000 workloads of 100 services in well under a
   const services = Array.from({ length: 100 }, (_, i) => service(`s${i}`, [`10.200.0.${i + 1}`]));
   const store = new MeshStore();
   const timed = (work: () => unknown) => {
-    const start = performance.now();
+    const start = process.cpuUsage();
     work();
-    return performance.now() - start;
+    return process.cpuUsage(start).user / 1000;
   };
   const insertMs = timed(() => store.replaceAll({ workloads, services, policies: [] }));
   const copy = structuredClone({ workloads, services, policies: [] });

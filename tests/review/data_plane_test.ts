@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { createOwnershipTable, ownerNumber } from "../../src/platform/ownership.ts";
 import { signalEventFd } from "../../src/platform/epoll.ts";
 import { closeDescriptor, receive, socketPair } from "../../src/platform/socket.ts";
+import { WorkerLoad } from "../../src/net/worker_load.ts";
 import { createLog } from "../../src/telemetry/mod.ts";
 import { DataPlane } from "../../src/ztunnel/data_plane.ts";
 import type { FromWorker, ToWorker } from "../../src/ztunnel/messages.ts";
@@ -29,7 +30,7 @@ class Subject {
         generation: 1,
         settings: SETTINGS,
         directives: "info",
-        load: new SharedArrayBuffer(4),
+        load: WorkerLoad.create(1).buffer,
         ownership: this.ownership.buffer,
       },
       log: createLog({ filter: "info", format: "plain", sink: () => {}, nowMs: Date.now }),

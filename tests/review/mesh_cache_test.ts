@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import process from "node:process";
 import { test } from "node:test";
 import { MeshCache } from "../../src/ztunnel/mesh_cache.ts";
 import { createLoop } from "../net/support.ts";
@@ -19,12 +20,12 @@ test("mesh cache: a client that asks for ever new destinations does not make it 
   const ipOf = (i: number) => `10.${i >> 16}.${i >> 8 & 255}.${i & 255}`;
   const lookup = (i: number) =>
     cache.lookup({ kind: "address", network: "", ip: ipOf(i), namespace: undefined }, waiter);
-  const started = performance.now();
+  const started = process.cpuUsage();
   for (let i = 0; i < 4 * LIMIT; i++) {
     lookup(i);
     cache.answer(asked[asked.length - 1], NOTHING);
   }
-  const tookMs = performance.now() - started;
+  const tookMs = process.cpuUsage(started).user / 1000;
   assert.ok(cache.size <= LIMIT, `${cache.size} entries`);
   assert.equal(forgotten.size, 4 * LIMIT - cache.size, "the main thread is told of each that was dropped");
   assert.ok(tookMs < 5_000, `${tookMs} ms`);

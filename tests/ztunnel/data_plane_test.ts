@@ -62,10 +62,10 @@ describe("data_plane: the way of a connection", () => {
 
   test("data_plane: counts its connections where all workers see them", () => {
     const [client] = established();
-    assert.equal(planes.client.load[0], 1);
+    assert.equal(planes.client.load.total, 1);
     shutdownWrite(client.fd);
     planes.client.tell({ type: "pod_down", uid: "client" });
-    planes.until(() => planes.client.load[0] === 0, "the end");
+    planes.until(() => planes.client.load.total === 0, "the end");
   });
 });
 
@@ -85,7 +85,7 @@ describe("data_plane: messages", () => {
     );
     planes.server.plane.reactor.turn(100);
     assert.deepEqual(planes.server.said("confirmed"), [{ type: "confirmed", epoch: 7 }]);
-    assert.equal(planes.server.load[0], 0, "what the policy forbids is closed by then");
+    assert.equal(planes.server.load.total, 0, "what the policy forbids is closed by then");
     untilReset(server);
     untilReset(client);
     assert.match(planes.server.lines.join(""), /closed due to policy change/);
@@ -112,8 +112,10 @@ describe("data_plane: messages", () => {
   });
 
   test("data_plane: who has clearly more than its share passes connections on", () => {
-    planes.client.load[0] = 20;
-    planes.client.load[1] = 2;
+    const { load } = planes.client;
+    load.add(0, 20);
+    load.add(1, 2);
+    load.up(1);
     planes.connect();
     planes.until(() => planes.client.said("pass").length > 0, "the pass");
     const [pass] = planes.client.said("pass");
@@ -121,7 +123,7 @@ describe("data_plane: messages", () => {
     assert.equal(pass.uid, "client");
     assert.equal(pass.listener, "outbound");
     assert.equal(planes.client.table[pass.fd], ownerNumber(1), "until it is adopted it is closed with this worker");
-    planes.client.load[1] = 9;
+    load.add(1, 7);
     established();
     assert.equal(planes.client.said("pass").length, 1);
     planes.client.tell({ type: "adopt", uid: "client", listener: "outbound", fd: pass.fd });

@@ -18,6 +18,7 @@ import {
   localAddress,
 } from "../../src/platform/socket.ts";
 import type { TlsMaterial } from "../../src/platform/tls_context.ts";
+import { WorkerLoad } from "../../src/net/worker_load.ts";
 import { createLog } from "../../src/telemetry/mod.ts";
 import { DataPlane } from "../../src/ztunnel/data_plane.ts";
 import { MeshService } from "../../src/ztunnel/mesh_service.ts";
@@ -65,7 +66,7 @@ export class Node {
   readonly plane: DataPlane;
   readonly posted: FromWorker[] = [];
   readonly lines: string[] = [];
-  readonly load = new Int32Array(new SharedArrayBuffer(8));
+  readonly load = WorkerLoad.create(2);
   readonly table: OwnershipTable = createOwnershipTable();
   /** While false, questions about the mesh stay unanswered. */
   answers = true;

@@ -28,12 +28,13 @@ class Bench {
   readonly #reports = new Map<number, (text: string) => void>();
   #changed = () => {};
 
-  constructor(count: number, dieAtStart: readonly number[] = [], silent: readonly number[] = []) {
+  constructor(count: number, dieAtStart: readonly number[] = [], silent: readonly number[] = [], atFirst?: number) {
     this.flags = new Int32Array(new SharedArrayBuffer(4 * count));
     const settings = { flags: this.flags.buffer, dieAtStart, silent } as Partial<GroupSettings> as GroupSettings;
     this.group = new WorkerGroup({
       entry: new URL("./group_worker.ts", import.meta.url),
       count,
+      atFirst,
       settings,
       directives: () => "info",
       replay: () => this.replayed,
@@ -110,6 +111,41 @@ describe("worker_group", () => {
     assert.equal(await bench.seen(0), "evict, epoch 0, epoch 1, invalidate, epoch 2");
     assert.equal(await bench.seen(1), "evict, epoch 0, epoch 1, invalidate, epoch 2, directives");
     assert.equal(bench.time.pending, 2, "a settled epoch leaves no timeout; one steadiness timer a worker stays");
+    await bench.close();
+  });
+
+  test("worker_group: some wait to be started; nobody waits for them, and they begin with all that is in force", async () => {
+    const bench = new Bench(3, [], [], 1);
+    await bench.group.settle();
+    assert.equal(bench.group.count, 1);
+    bench.group.broadcast({ type: "invalidate", keys: [] });
+    await bench.group.settle();
+    bench.group.startRest();
+    bench.group.startRest();
+    assert.equal(bench.group.count, 3);
+    await bench.group.settle();
+    assert.equal(await bench.seen(0), "evict, epoch 0, epoch 1, invalidate, epoch 2, epoch 3");
+    for (const worker of [1, 2]) assert.equal(await bench.seen(worker), "evict, epoch 2, epoch 3");
+    await bench.close();
+    bench.group.startRest();
+  });
+
+  test("worker_group: connections are given to a worker from its first confirmation to its end", async () => {
+    const bench = new Bench(2, [], [], 1);
+    await bench.group.settle();
+    const { load } = bench.group;
+    load.add(0, 20);
+    assert.equal(load.receiver(0, 1), undefined, "the other is not there");
+    bench.group.startRest();
+    assert.equal(load.receiver(0, 1), undefined, "it only starts");
+    await bench.group.settle();
+    assert.equal(load.receiver(0, 1), 1);
+    bench.tell("throw", 1);
+    await bench.untilLost(1);
+    assert.equal(load.receiver(0, 1), undefined, "it is being replaced");
+    bench.time.advance(100);
+    await bench.group.settle();
+    assert.equal(load.receiver(0, 1), 1);
     await bench.close();
   });
 

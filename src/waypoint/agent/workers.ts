@@ -2,6 +2,7 @@
  * The data-plane workers as the main thread sees them: told everything in the same order, asked for confirmation, replaced when one of them dies or
  * does not answer. A new one is told all that is in force before it may accept.
  */
+import { WorkerLoad } from "../../net/worker_load.ts";
 import { closeOwned, createOwnershipTable, ownerNumber, seizeOwned } from "../../platform/ownership.ts";
 import { closeDescriptor, setResetOnClose } from "../../platform/socket.ts";
 import { startThread, type Thread } from "../../platform/thread.ts";
@@ -70,7 +71,7 @@ interface PendingReport {
 export class Workers {
   readonly #options: WorkersOptions;
   readonly #slots: Slot[] = [];
-  readonly #load: Int32Array<SharedArrayBuffer>;
+  readonly #load: WorkerLoad;
   readonly #ownership = createOwnershipTable();
   readonly #reports = new Map<number, PendingReport>();
   readonly #calls = new CollectorCallQueue();
@@ -83,7 +84,7 @@ export class Workers {
 
   constructor(options: WorkersOptions) {
     this.#options = options;
-    this.#load = new Int32Array(new SharedArrayBuffer(4 * options.count));
+    this.#load = WorkerLoad.create(options.count);
     for (let i = 0; i < options.count; i++) {
       this.#slots.push({
         thread: undefined,
@@ -104,9 +105,7 @@ export class Workers {
 
   /** Tunnels open in all workers. */
   get connections(): number {
-    let sum = 0;
-    for (let i = 0; i < this.#load.length; i++) sum += Atomics.load(this.#load, i);
-    return sum;
+    return this.#load.total;
   }
 
   /** For the next message that is to be confirmed. */
@@ -235,6 +234,7 @@ export class Workers {
         return slot.thread?.setWakeFd(message.wakeFd);
       case "confirmed":
         if (slot.confirmed === -1) {
+          this.#load.up(index);
           slot.cancelTimer();
           slot.cancelTimer = this.#options.schedule(() => void (slot.failures = 0), STEADY_MS);
         }
@@ -322,7 +322,7 @@ export class Workers {
     if (slot.generation !== generation || slot.thread === undefined || this.#closed) return;
     slot.thread = undefined;
     slot.cancelTimer();
-    this.#load[index] = 0;
+    this.#load.down(index);
     const closed = close(this.#ownership, ownerNumber(generation));
     this.#options.lost(index, reason, closed);
     this.#calls.lost(index);

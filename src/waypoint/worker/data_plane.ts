@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import { RevocationSweep, type SweptTunnel, WorkerRevocations } from "../../hbone/revocation_sweep.ts";
 import { createIoContext, type IoContext } from "../../net/io_context.ts";
 import { type Deferred, Reactor, Timer } from "../../net/reactor.ts";
+import { WorkerLoad } from "../../net/worker_load.ts";
 import { ownerNumber } from "../../platform/ownership.ts";
 import { releaseMemory, releaseStartupCode, shrinkMemory } from "../../platform/process.ts";
 import { peerAddress } from "../../platform/socket.ts";
@@ -71,13 +72,13 @@ export class DataPlane {
   constructor(options: DataPlaneOptions) {
     const { start, log } = options;
     this.#options = options;
-    const load = new Int32Array(start.load);
+    const load = new WorkerLoad(start.load);
     this.reactor = new Reactor(() => performance.now(), () => this.#takeMessages(), {
       table: new Uint8Array(start.ownership),
       owner: ownerNumber(start.generation),
     });
     this.#io = createIoContext(this.reactor);
-    this.#boards = new LimitBoards(start.index, load.length);
+    this.#boards = new LimitBoards(start.index, load.workers);
     this.#upstreams = createUpstreams({
       io: this.#io,
       settings: start.settings,

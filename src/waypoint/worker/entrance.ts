@@ -5,6 +5,7 @@
 import type { SweptTunnel } from "../../hbone/revocation_sweep.ts";
 import type { IoContext } from "../../net/io_context.ts";
 import { Listener } from "../../net/listener.ts";
+import type { WorkerLoad } from "../../net/worker_load.ts";
 import type { Revocations } from "../../platform/revocations.ts";
 import type { SocketAddress } from "../../platform/sockaddr.ts";
 import { localAddress } from "../../platform/socket.ts";
@@ -23,7 +24,7 @@ export interface EntranceOptions {
   readonly revocations: Revocations;
   /** This worker's number, and every worker's tunnels. */
   readonly index: number;
-  readonly load: Int32Array<SharedArrayBuffer>;
+  readonly load: WorkerLoad;
   readonly request: TerminatorOptions["request"];
   readonly revoked: () => void;
   /** Tunnels that all workers together take. */
@@ -32,7 +33,7 @@ export interface EntranceOptions {
   readonly pass: (worker: number, fd: number) => void;
 }
 
-/** A worker may have this many tunnels more than its share, and a quarter on top, before it passes new ones on. */
+/** Tunnels above its share that a worker keeps. */
 const BALANCE_SLACK = 1;
 const TARGET = "waypoint";
 /** One line in so long about connections that are turned away. */
@@ -158,7 +159,7 @@ export class Entrance {
       log,
       request,
       revoked,
-      changed: (change) => void Atomics.add(load, index, change),
+      changed: (change) => load.add(index, change),
     });
   }
 
@@ -183,9 +184,7 @@ export class Entrance {
     const { load, maxConnections } = this.#options;
     if (maxConnections === Infinity) return false;
     this.observe();
-    let total = 0;
-    for (let i = 0; i < load.length; i++) total += Atomics.load(load, i);
-    return total >= maxConnections;
+    return load.total >= maxConnections;
   }
 
   /** As Envoy's overload manager: without a word to the client. */
@@ -200,22 +199,15 @@ export class Entrance {
     });
   }
 
-  /** EPOLLEXCLUSIVE alone gives all of a quiet time's tunnels to one worker. */
   #passOn(fd: number): boolean {
     const { load, index, io, pass } = this.#options;
-    if (load.length === 1) return false;
+    if (load.workers === 1) return false;
     this.observe();
-    let total = 0, least = index;
-    for (let i = 0; i < load.length; i++) {
-      const count = Atomics.load(load, i);
-      total += count;
-      if (count < Atomics.load(load, least)) least = i;
-    }
-    const own = Atomics.load(load, index);
-    if (least === index || own < (total / load.length) * 1.25 + BALANCE_SLACK) return false;
+    const worker = load.receiver(index, BALANCE_SLACK);
+    if (worker === undefined) return false;
     // On its way it is closed with this worker, then with the other one.
     io.reactor.own(fd);
-    pass(least, fd);
+    pass(worker, fd);
     return true;
   }
 }

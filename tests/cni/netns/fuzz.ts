@@ -6,7 +6,6 @@ import { readStartTime } from "../../../src/cni/netns/proc_stat.ts";
 import { canonicalIp, isIpv6 } from "../../../src/mesh/ip.ts";
 
 const decoder = new TextDecoder("latin1");
-const MAX_MS = 500;
 
 export const targets = [
   {
@@ -14,7 +13,6 @@ export const targets = [
     corpusDir: "tests/corpus/cgroup",
     target(bytes: Uint8Array): void {
       const text = decoder.decode(bytes);
-      const began = performance.now();
       try {
         const owner = readCgroup(text);
         if (owner !== undefined) {
@@ -24,7 +22,6 @@ export const targets = [
       } catch (error) {
         if (!(error instanceof CgroupFormatError)) throw error;
       }
-      assert.ok(performance.now() - began < MAX_MS, "it took long");
     },
   },
   {

@@ -225,7 +225,7 @@ export class BenchZtunnel {
   async ready(): Promise<number> {
     while (performance.now() - this.#beginMs < READY_TIMEOUT_MS) {
       if (this.child.process.exitCode !== null) break;
-      // A probe costs it half a millisecond of its main thread: it is asked when its log says that it is ready.
+      // Probes take its main thread's time: it is asked when its log says that it is ready.
       if (READY.test(readFileSync(this.child.logFile, "utf8")) && await isReady()) {
         return performance.now() - this.#beginMs;
       }

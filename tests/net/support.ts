@@ -6,7 +6,7 @@ import { EAGAIN } from "../../src/platform/errno.ts";
 import { closeDescriptor, receive, send } from "../../src/platform/socket.ts";
 
 /** No condition of a test takes longer. */
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 30_000;
 
 export interface Loop {
   readonly io: IoContext;

@@ -7,7 +7,7 @@ import { watchForLeaks } from "./kernel.ts";
 type Family = "ipv4" | "ipv6";
 /** istiod gathers changes for a moment before it tells its ztunnels. */
 const KNOWN_TIMEOUT_MS = 20_000;
-const LINE_TIMEOUT_MS = 3_000;
+const LINE_TIMEOUT_MS = 15_000;
 
 /** An exchange that both pods' ztunnel carried, mutually authenticated; the application sees the client's own address. */
 export async function flowsByHbone(client: CniPod, server: CniPod, family: Family = "ipv4"): Promise<void> {

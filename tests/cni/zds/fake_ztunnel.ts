@@ -65,7 +65,7 @@ export class FakeZtunnel {
 }
 
 /** Waits until `test` is true. */
-export async function until(test: () => boolean, what: string, timeoutMs = 5_000): Promise<void> {
+export async function until(test: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
   for (const endMs = performance.now() + timeoutMs; !test();) {
     if (performance.now() > endMs) throw new Error(`not within ${timeoutMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 2));

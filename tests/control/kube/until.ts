@@ -1,6 +1,6 @@
 /** Waiting for what another side does. */
 
-const DEADLINE_MS = 8_000;
+const DEADLINE_MS = 30_000;
 
 /** Resolves when it holds. */
 export async function until(holds: () => boolean, what: string): Promise<void> {

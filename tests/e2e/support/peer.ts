@@ -141,7 +141,7 @@ export class Peer implements TcpSink {
     this.#wake();
   }
 
-  #until(reached: () => boolean, what: string, timeoutMs = 15_000): Promise<void> {
+  #until(reached: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
     return within(timeoutMs, what, (resolve) => {
       const check = () => {
         if (reached()) resolve();

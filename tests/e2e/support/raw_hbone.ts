@@ -93,7 +93,7 @@ export class RawStream implements TunnelUser {
     this.#finish("closed");
   }
 
-  until(reached: () => boolean, what: string, timeoutMs = 10_000): Promise<void> {
+  until(reached: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
     return within(timeoutMs, what, (resolve) => {
       const check = () => {
         if (reached()) resolve();

@@ -232,7 +232,7 @@ export class WaypointProcess {
   }
 
   /** Resolves when the probe succeeds; with the milliseconds since the start. */
-  async ready(timeoutMs = 20_000): Promise<number> {
+  async ready(timeoutMs = 30_000): Promise<number> {
     let last = "";
     const end = performance.now() + timeoutMs;
     while (performance.now() < end) {
@@ -260,7 +260,7 @@ export class WaypointProcess {
     process.kill(this.pid, signal);
   }
 
-  exit(timeoutMs = 15_000): Promise<{ readonly code: number | null; readonly signal: string | null }> {
+  exit(timeoutMs = 30_000): Promise<{ readonly code: number | null; readonly signal: string | null }> {
     return within(timeoutMs, "the end of the waypoint", (resolve) => void this.exited.then(resolve));
   }
 

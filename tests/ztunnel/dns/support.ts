@@ -21,7 +21,7 @@ import {
 } from "../../../src/protocol/dns/mod.ts";
 import { EMPTY } from "../../protocol/dns/support.ts";
 
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 30_000;
 
 export class Loop {
   readonly reactor: Reactor;

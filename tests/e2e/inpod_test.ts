@@ -8,6 +8,7 @@ import { ZdsServer } from "../support/zds_server.ts";
 import { checkExchange } from "./support/exchange.ts";
 import { acceptOne, TestMesh, type TestPod } from "./support/mesh.ts";
 import { eventually, pause } from "./support/wait.ts";
+import { Stopwatch } from "../support/stopwatch.ts";
 
 const PODS = `
   - { name: client, namespace: town, serviceAccount: client, node: a }
@@ -93,14 +94,15 @@ test("inpod, a pod that is announced before the mesh knows it: acknowledged at o
   const late = mesh.pod("late");
   await node.agent!.delPod(late.spec.uid);
   await mesh.apply(NODES);
-  const startedMs = performance.now();
+  const watch = new Stopwatch();
+  const announced = new Stopwatch();
   await node.agent!.addPod(mesh.agentPod(late.spec));
-  assert.ok(performance.now() - startedMs < 1_000);
+  assert.ok(announced.stop().ms < 1_000);
   const mark = node.ztunnel.mark;
   // No record: its own connections get nowhere, in ztunnel's words.
   assert.equal(await late.refusal(server.ip(), 8080, 10_000), ECONNRESET);
-  const waitedMs = performance.now() - startedMs;
-  assert.ok(waitedMs > 4_500 && waitedMs < 8_000, `${waitedMs} ms`);
+  const { ms, wallMs } = watch.stop();
+  assert.ok(wallMs > 4_500 && ms < 8_000, `${ms} ms`);
   const { fields } = await node.ztunnel.access(({ message }) => message === "connection failed", mark);
   assert.match(fields.error ?? "", /^failed to fetch information about local workload: late\.city \(late\)/);
   assert.equal(fields["dst.addr"], `${server.ip()}:8080`);

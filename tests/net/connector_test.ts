@@ -123,7 +123,7 @@ describe("connector", () => {
     loop.until(() => outcome.calls > 0, "the timeout");
     const took = performance.now() - started;
     assert.equal(outcome.code, ETIMEDOUT);
-    assert.ok(took >= 195 && took < 3_000, `${took} ms`);
+    assert.ok(took >= 195 && took < 30_000, `${took} ms`);
     assert.equal(openDescriptors(), before);
     assert.equal(outcome.calls, 1);
     loop.reactor.dispose();

@@ -4,7 +4,7 @@ import type { ChatOrder, GrpcAnswer, GrpcOrder, Session } from "./protocol.ts";
 
 type Message = Readonly<Record<string, unknown>>;
 
-const ANSWER_MS = 10_000;
+const ANSWER_MS = 30_000;
 const encode = (message: Message) => Buffer.from(JSON.stringify(message));
 const decode = (bytes: Uint8Array) => JSON.parse(Buffer.from(bytes).toString()) as Message;
 

@@ -2,7 +2,7 @@
 import { Agent, type IncomingMessage, request } from "node:http";
 import { type LoadAnswer, type LoadOrder, pattern, type Session } from "./protocol.ts";
 
-const ANSWER_MS = 8_000;
+const ANSWER_MS = 30_000;
 const SHOWN_FAILURES = 20;
 
 export function startLoad(order: LoadOrder): Promise<Session> {

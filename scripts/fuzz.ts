@@ -1,6 +1,6 @@
 /**
  * Fuzzes every parser from its kept corpus: `deno task fuzz [--seconds=60] [--only=NAME] [--runtime=deno|bun]`.
- * Targets are registered by files tests/**\/fuzz.ts, which export `targets`. Three run at a time, each in a process
+ * Targets are registered by files tests/**\/fuzz.ts, which export `targets`. Four run at a time, each in a process
  * of its own; without --runtime they alternate between the runtimes. The last line counts targets.
  */
 import { isAbsolute, join } from "node:path";
@@ -14,7 +14,7 @@ import { filesBelow, ROOT, run, tool } from "./support/tools.ts";
 /** What a tests/**\/fuzz.ts exports as `targets`. A relative `corpusDir` starts at the project. */
 export type FuzzTarget = Pick<FuzzTask, "name" | "corpusDir" | "target" | "maxBytes">;
 
-const AT_ONCE = 3;
+const AT_ONCE = 4;
 /** Over the fuzzing time: start-up, the corpus, and a slow machine. */
 const GRACE_MS = 60_000;
 

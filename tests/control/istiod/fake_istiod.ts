@@ -189,7 +189,7 @@ export class FakeIstiod {
 
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    // Not the sessions: Deno 2.9 was seen to end the process in one's `destroy` (an assertion of nghttp2 about closed streams).
+    for (const session of this.#sessions) session.destroy();
     this.cut();
     await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 500))]);
   }

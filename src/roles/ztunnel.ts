@@ -33,7 +33,7 @@ import { stopRequests } from "../ztunnel/stop_requests.ts";
 const STDOUT = 1;
 /** A log that nobody reads is tried again this often. */
 const BLOCKED_LOG_MS = 50;
-/** Serves all of the node as well as many do: the others would take cores from the first mesh. */
+/** Until it is ready nothing is served: others would only take cores from the first mesh. */
 const WORKERS_AT_FIRST = 1;
 /** From readiness on. To start a thread holds up the main thread of Deno for 45 ms (measured, Deno 2.9): who waited for the start comes first. */
 const OTHER_WORKERS_MS = 200;

@@ -31,7 +31,7 @@ const DRAIN_CHECK_MS = 50;
 const BURST_CHANGES = 500;
 /** Turns between two looks below which a worker has nothing to do. */
 const QUIET_TURNS = 50;
-/** A worker may have this many connections more than its share, and a quarter on top, before it passes new ones on. */
+/** Connections above its share that a worker keeps. */
 const BALANCE_SLACK = 4;
 
 export interface DataPlaneOptions {

@@ -182,3 +182,17 @@ test("operator: a CPU profile has every thread, traffic goes on meanwhile, and g
     rmSync(directory, { recursive: true });
   }
 });
+
+test("operator: every worker serves, those too that start after readiness", async () => {
+  const node = mesh.node("a");
+  node.ztunnel.kill("SIGTERM");
+  await node.ztunnel.exit();
+  await node.start({ ZTUNNEL_WORKER_THREADS: "2" });
+  await eventually(async () => {
+    const profile = node.http(ADMIN, "/debug/pprof/profile?seconds=1&frequency=500");
+    const peers = await Promise.all(Array.from({ length: 40 }, () => client().connect(server().ip(), APP_PORT)));
+    const { bytes } = await profile;
+    for (const peer of peers) peer.close();
+    assert.ok(new TextDecoder("latin1").decode(gunzipSync(bytes)).includes("[worker-1]"), "the second one did nothing");
+  }, 20_000);
+});

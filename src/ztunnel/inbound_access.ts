@@ -73,21 +73,30 @@ export function noteDenial(
 }
 
 /**
- * Ports for connections in a client's name that no client's kernel picks for itself (Linux: from 32768). The client's own
- * connection, redirected to 15006, has the same ends in this namespace: one with the same source port would take over its
+ * Ports for connections in a client's name that no client's kernel picks for itself unless told to (Linux: from 32768). The client's
+ * own connection, redirected to 15006, has the same ends in this namespace: one with the same source port would take over its
  * entry in the connection table, and what is said to the client from then on would not reach it.
  */
 const OWN_PORTS = { first: 16_384, count: 16_384 } as const;
 /** With most of the ports in use the kernel chooses after all: the danger is rare, and a refusal would be certain. */
 const PORT_ATTEMPTS = 8;
 
-function takeSource(pod: PodProxy, fd: number, ip: string, family: number, apart: boolean): number {
+/**
+ * A port for a connection in the name of a client that has come from `clientPort`, and never that one: hosts with many connections
+ * are told to use ports below 32768 as well. `random`: from 0 to 1, without 1.
+ */
+export function portBeside(clientPort: number, random: number): number {
+  const index = Math.floor(random * OWN_PORTS.count);
+  const port = OWN_PORTS.first + index;
+  return port === clientPort ? OWN_PORTS.first + (index + 1) % OWN_PORTS.count : port;
+}
+
+function takeSource(pod: PodProxy, fd: number, client: SocketAddress, family: number, apart: boolean): number {
   for (let attempt = 0; apart && attempt < PORT_ATTEMPTS; attempt++) {
-    const port = OWN_PORTS.first + Math.floor(pod.env.random() * OWN_PORTS.count);
-    const outcome = pod.sockets.takeSource(fd, ip, family, port);
+    const outcome = pod.sockets.takeSource(fd, client.ip, family, portBeside(client.port, pod.env.random()));
     if (outcome !== -EADDRINUSE) return outcome;
   }
-  return pod.sockets.takeSource(fd, ip, family);
+  return pod.sockets.takeSource(fd, client.ip, family);
 }
 
 /**
@@ -110,7 +119,7 @@ export function connectApplication(
   if (
     client !== undefined && pod.description.originalSource && client.ip !== to.ip && isIpv6(client.ip) === isIpv6(to.ip)
   ) {
-    const outcome = takeSource(pod, fd, client.ip, family, apart);
+    const outcome = takeSource(pod, fd, client, family, apart);
     if (outcome < 0) {
       pod.env.log.log("warn", "inbound", `cannot keep the client's address: ${describeErrno(-outcome)}`, {
         client: client.ip,

@@ -80,7 +80,7 @@ function startXds(options: IstiodControlOptions): XdsClient | undefined {
       { typeUrl: AUTHORIZATION_TYPE, mode: "wildcard" },
     ],
     node: describeNode(config),
-    open: (signal) => openXdsStream(xdsEndpoint, signal),
+    open: (signal) => openXdsStream(xdsEndpoint, signal, { attend: () => target.attend() }),
     sink: createMeshSink(target),
     log,
     metrics: createXdsMetrics(registry),

@@ -35,7 +35,7 @@ export interface MeshTarget {
   /** Takes a part of a push; nobody is told before `flush`, which comes in the same turn. */
   apply(change: MeshChange): void;
   flush(): void;
-  /** Answers what workers have asked meanwhile; comes after each `flush`. */
+  /** Answers what workers have asked meanwhile; comes after each `flush`, and may come at any time between two of them. */
   attend(): void;
   /** Resolves when everything that was flushed is in force in every worker. */
   settle(): Promise<void>;
@@ -71,6 +71,7 @@ export function createMeshSink(target: MeshTarget, options: MeshSinkOptions = {}
       target.flush();
       target.attend();
       await yieldTurn();
+      target.attend();
       endMs = nowMs() + SLICE_MS;
     }
     target.flush();

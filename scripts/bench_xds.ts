@@ -62,10 +62,14 @@ function progress(line: string): void {
   console.error(`[${(performance.now() / 1000).toFixed(0).padStart(4)} s] ${line}`);
 }
 
-/** Ports of the host are others': the whole benchmark runs in a network namespace of its own. */
+/**
+ * Ports of the host are others': the whole benchmark runs in a network namespace of its own. And it runs on Bun, whose HTTP/2 server
+ * costs half of what Deno's does, on cores that are the ztunnel's too, and does not abort the process now and then when a connection
+ * ends (nghttp2's `find_stream_on_goaway_func`, seen with Deno 2.9).
+ */
 function enterNamespace(): void {
   if (process.env["AMBIT_BENCH_NAMESPACE"] === "1") return;
-  const own = [DENO, "run", "-A", fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  const own = [BUN, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
   const user = process.getuid?.() === 0 ? "-nm" : "-Urnm";
   try {
     execFileSync("unshare", [user, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", ...own], {

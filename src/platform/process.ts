@@ -1,5 +1,5 @@
 /** What this process is allowed and has: open files, signals that would kill it, the death of its parent. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { describeErrno } from "./errno.ts";
 import { errnoWord, libc } from "./libc.ts";
 import { runtime } from "./runtime.ts";
@@ -54,38 +54,6 @@ export function openDescriptors(): number {
   return readdirSync("/proc/self/fd").length;
 }
 
-/**
- * Gives back the resident pages of program code and constants, of which most served the start alone: what is needed is mapped again from
- * the page cache at its next use. Touched are mappings of files that are executable and not writable, and the beginning of the
- * program itself, which no relocation writes to: nothing can be lost. Returns how many bytes of address space that were.
- */
-export function releaseStartupCode(): number {
-  let maps: string;
-  let program: string;
-  try {
-    maps = readFileSync("/proc/self/maps", "utf8");
-    program = readlinkSync("/proc/self/exe");
-  } catch {
-    // No descriptor is left: a saving is not worth the process.
-    return 0;
-  }
-  let bytes = 0;
-  for (const line of maps.split("\n")) {
-    const mapping = /^([0-9a-f]+)-([0-9a-f]+) r-(.)p (\S+) \S+ [1-9]\d*\s+(\/.*)$/.exec(line);
-    if (mapping === null) continue;
-    const [, , , executable, offset, file] = mapping;
-    // Other read-only parts may hold relocations, which are nowhere in the file.
-    if (executable !== "x" && (file !== program || !/^0+$/.test(offset!))) continue;
-    const start = BigInt(`0x${mapping[1]}`);
-    const length = Number(BigInt(`0x${mapping[2]}`) - start);
-    const pointer = runtime.pointerFrom(start);
-    if (pointer !== null && length < MAX_RELEASE_BYTES && libc.madvise(pointer, length, MADV_DONTNEED) === 0) {
-      bytes += length;
-    }
-  }
-  return bytes;
-}
-
 /** Gives back what a burst left behind: this thread's garbage, and free memory that the C library holds on to. */
 export function releaseMemory(): void {
   runtime.collectGarbage();
@@ -97,10 +65,6 @@ export function shrinkMemory(): void {
   runtime.shrinkHeap();
   libc.malloc_trim(0);
 }
-
-const MADV_DONTNEED = 4;
-/** Lengths travel as 32 bits. */
-const MAX_RELEASE_BYTES = 2 ** 31;
 
 function toNumber(limit: bigint): number {
   return limit > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(limit);

@@ -3,13 +3,8 @@
  * starts and ends. The way of a connection is in waypoint/worker/connect.ts, that of a request in waypoint/engine/request.ts.
  */
 import type { WaypointConfig } from "../cli/config.ts";
-import {
-  ignoreBrokenPipes,
-  raiseDescriptorLimit,
-  releaseStartupCode,
-  seedRuntimeTls,
-  shrinkMemory,
-} from "../platform/process.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit, seedRuntimeTls, shrinkMemory } from "../platform/process.ts";
+import { releaseStartupCode } from "../platform/startup_pages.ts";
 import { writeLines } from "../platform/socket.ts";
 import { provePolicy } from "../platform/tls_policy.ts";
 import { createLimits } from "../telemetry/limits.ts";

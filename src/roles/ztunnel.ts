@@ -7,13 +7,8 @@ import { Readiness, type ReadinessTask } from "../admin/mod.ts";
 import type { ZtunnelConfig } from "../cli/config.ts";
 import { connectLocalControl } from "../control/local/node_client.ts";
 import type { Authority } from "../identity/certificate_store.ts";
-import {
-  ignoreBrokenPipes,
-  raiseDescriptorLimit,
-  releaseStartupCode,
-  seedRuntimeTls,
-  shrinkMemory,
-} from "../platform/process.ts";
+import { ignoreBrokenPipes, raiseDescriptorLimit, seedRuntimeTls, shrinkMemory } from "../platform/process.ts";
+import { releaseStartupCode } from "../platform/startup_pages.ts";
 import { writeLines } from "../platform/socket.ts";
 import { provePolicy } from "../platform/tls_policy.ts";
 import { createLog, createLogWriter, createProcessMetrics, createWallClock, Registry } from "../telemetry/mod.ts";

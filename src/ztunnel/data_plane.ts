@@ -4,7 +4,8 @@
  */
 import { peerAddress } from "../platform/socket.ts";
 import { ownerNumber } from "../platform/ownership.ts";
-import { releaseMemory, releaseStartupCode } from "../platform/process.ts";
+import { releaseMemory } from "../platform/process.ts";
+import { releaseStartupCode } from "../platform/startup_pages.ts";
 import type { ThreadPort } from "../platform/thread.ts";
 import { createIoContext, type IoContext } from "../net/io_context.ts";
 import { type Deferred, Reactor, Timer } from "../net/reactor.ts";

@@ -30,7 +30,7 @@ describe("process", () => {
   test("process: code and constants that served the start are given back, and everything still runs", () => {
     const { status, out } = runModule(
       `const { readFileSync, readlinkSync } = await import("node:fs");
-       const { releaseStartupCode } = await import("./src/platform/process.ts");
+       const { releaseStartupCode } = await import("./src/platform/startup_pages.ts");
        const program = readlinkSync("/proc/self/exe");
        // Resident pages of the program's code, and of its beginning, which holds constants.
        const resident = () => {

@@ -1,0 +1,167 @@
+/**
+ * Gives back memory that most served the start alone: resident pages that are byte for byte what a file holds, and so are mapped again
+ * from the page cache at their next use. Nothing can be lost, because no page is touched that was ever written to or that anybody writes to.
+ */
+import { closeSync, openSync, readFileSync, readlinkSync, readSync } from "node:fs";
+import { libc } from "./libc.ts";
+import { runtime } from "./runtime.ts";
+
+const MADV_DONTNEED = 4;
+/** Lengths travel as 32 bits. */
+const MAX_RELEASE_BYTES = 2 ** 31;
+const PAGE_BYTES = 4096;
+
+/** An entry of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst): 64 bits, of which the upper 32 tell what is asked here. */
+const ENTRY_BYTES = 8;
+const PRESENT = 0x8000_0000;
+/** A page of a file, or shared: a private page that was written to is neither. */
+const FILE_PAGE = 0x2000_0000;
+
+/** Where the single binary carries the bundle, in a part that Bun maps writable and does not write to. */
+const BUNDLE_SECTION = ".bun";
+
+interface Mapping {
+  readonly start: number;
+  readonly end: number;
+  readonly rights: string;
+  /** Of its first byte in the file. */
+  readonly offset: number;
+  readonly file: string;
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+interface Residents {
+  /** Runs of pages that are as in their file. */
+  readonly clean: readonly Range[];
+  /** There are others between them. */
+  readonly written: boolean;
+}
+
+/** Returns how many bytes of address space went; 0 when the process may not look at itself. */
+export function releaseStartupCode(): number {
+  let maps: string;
+  let program: string;
+  let pagemap: number;
+  try {
+    maps = readFileSync("/proc/self/maps", "utf8");
+    program = readlinkSync("/proc/self/exe");
+    pagemap = openSync("/proc/self/pagemap", "r");
+  } catch {
+    // No descriptor is left: a saving is not worth the process.
+    return 0;
+  }
+  const ranges: Range[] = [];
+  try {
+    for (const line of maps.split("\n")) {
+      const mapping = parseMapping(line);
+      if (mapping !== undefined && mapping.end - mapping.start < MAX_RELEASE_BYTES) {
+        ranges.push(...asInFile(pagemap, mapping, program));
+      }
+    }
+  } catch {
+    // What cannot be looked at stays.
+  } finally {
+    closeSync(pagemap);
+  }
+  // At last, and one after the other: what runs between two of them comes back.
+  let bytes = 0;
+  for (const { start, end } of ranges) {
+    const pointer = runtime.pointerFrom(BigInt(start));
+    if (pointer !== null && libc.madvise(pointer, end - start, MADV_DONTNEED) === 0) bytes += end - start;
+  }
+  return bytes;
+}
+
+/** What of a mapping nobody has written to, or can. */
+function asInFile(pagemap: number, mapping: Mapping, program: string): readonly Range[] {
+  switch (mapping.rights) {
+    case "r-xp":
+    case "r--s":
+      return [mapping];
+    case "r--p":
+      // Some of it may hold relocations, which are nowhere in the file: those pages have been written to.
+      return residents(pagemap, mapping).clean;
+    case "rw-p":
+      return mapping.file === program ? bundlePages(pagemap, mapping) : [];
+    default:
+      return [];
+  }
+}
+
+function parseMapping(line: string): Mapping | undefined {
+  const match = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) (\S+) \S+ [1-9]\d*\s+(\/.*)$/.exec(line);
+  if (match === null) return undefined;
+  const [, start, end, rights, offset, file] = match;
+  return { start: parseInt(start, 16), end: parseInt(end, 16), rights, offset: parseInt(offset, 16), file };
+}
+
+/** The bundle's part of the program's data, if this mapping holds it and no page of it was ever written to. */
+function bundlePages(pagemap: number, { start, end, offset, file }: Mapping): readonly Range[] {
+  const section = findSection(file, BUNDLE_SECTION);
+  if (section === undefined) return [];
+  const first = Math.max(start, start + Math.ceil((section.start - offset) / PAGE_BYTES) * PAGE_BYTES);
+  const last = Math.min(end, start + Math.floor((section.end - offset) / PAGE_BYTES) * PAGE_BYTES);
+  if (first >= last) return [];
+  const { clean, written } = residents(pagemap, { start: first, end: last });
+  // Whoever writes to one of them may be about to write to another.
+  return written ? [] : clean;
+}
+
+function residents(pagemap: number, { start, end }: Range): Residents {
+  const entries = new Uint32Array((end - start) / PAGE_BYTES * (ENTRY_BYTES / 4));
+  const read = readSync(
+    pagemap,
+    new Uint8Array(entries.buffer),
+    0,
+    entries.byteLength,
+    start / PAGE_BYTES * ENTRY_BYTES,
+  );
+  const clean: Range[] = [];
+  let written = false;
+  let from = -1;
+  for (let i = 0; i <= read / ENTRY_BYTES; i++) {
+    const flags = i < read / ENTRY_BYTES ? entries[2 * i + 1] : 0;
+    const present = (flags & PRESENT) !== 0;
+    const ofFile = present && (flags & FILE_PAGE) !== 0;
+    if (present && !ofFile) written = true;
+    if (ofFile && from === -1) from = i;
+    if (ofFile || from === -1) continue;
+    clean.push({ start: start + from * PAGE_BYTES, end: start + i * PAGE_BYTES });
+    from = -1;
+  }
+  return { clean, written };
+}
+
+/** Where a section stands in an ELF file of 64 bits, by the file's bytes (ELF-64 Object File Format, sections 2 and 4). */
+function findSection(file: string, name: string): Range | undefined {
+  const fd = openSync(file, "r");
+  try {
+    const at = (position: number, length: number) => {
+      const bytes = new Uint8Array(length);
+      const view = new DataView(bytes.buffer, 0, readSync(fd, bytes, 0, length, position));
+      const number = (offset: number) => Number(view.getBigUint64(offset, true));
+      return { bytes, view, number };
+    };
+    const header = at(0, 64);
+    const entryBytes = header.view.getUint16(58, true);
+    const table = at(header.number(40), entryBytes * header.view.getUint16(60, true));
+    const place = (index: number) => {
+      const start = table.number(index * entryBytes + 24);
+      return { start, end: start + table.number(index * entryBytes + 32) };
+    };
+    const names = place(header.view.getUint16(62, true));
+    const { bytes: texts } = at(names.start, names.end - names.start);
+    for (let i = 0; i * entryBytes < table.bytes.length; i++) {
+      const first = table.view.getUint32(i * entryBytes, true);
+      const text = new TextDecoder().decode(texts.subarray(first, texts.indexOf(0, first)));
+      if (text === name) return place(i);
+    }
+    return undefined;
+  } finally {
+    closeSync(fd);
+  }
+}

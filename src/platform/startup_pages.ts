@@ -9,7 +9,9 @@ import { runtime } from "./runtime.ts";
 const MADV_DONTNEED = 4;
 /** Lengths travel as 32 bits. */
 const MAX_RELEASE_BYTES = 2 ** 31;
-const PAGE_BYTES = 4096;
+
+/** An entry of /proc/self/auxv is a pair of 64-bit numbers, kind and value; this kind is the size of a page in bytes (getauxval(3)). */
+const AT_PAGESZ = 6;
 
 /** An entry of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst): 64 bits, of which the upper 32 tell what is asked here. */
 const ENTRY_BYTES = 8;
@@ -34,6 +36,12 @@ interface Range {
   readonly end: number;
 }
 
+/** What is looked through for pages. */
+interface PageMap {
+  readonly fd: number;
+  readonly pageBytes: number;
+}
+
 interface Residents {
   /** Runs of pages that are as in their file. */
   readonly clean: readonly Range[];
@@ -45,11 +53,11 @@ interface Residents {
 export function releaseStartupCode(): number {
   let maps: string;
   let program: string;
-  let pagemap: number;
+  let pagemap: PageMap;
   try {
     maps = readFileSync("/proc/self/maps", "utf8");
     program = readlinkSync("/proc/self/exe");
-    pagemap = openSync("/proc/self/pagemap", "r");
+    pagemap = { pageBytes: pageSize(), fd: openSync("/proc/self/pagemap", "r") };
   } catch {
     // No descriptor is left: a saving is not worth the process.
     return 0;
@@ -65,7 +73,7 @@ export function releaseStartupCode(): number {
   } catch {
     // What cannot be looked at stays.
   } finally {
-    closeSync(pagemap);
+    closeSync(pagemap.fd);
   }
   // At last, and one after the other: what runs between two of them comes back.
   let bytes = 0;
@@ -77,7 +85,7 @@ export function releaseStartupCode(): number {
 }
 
 /** What of a mapping nobody has written to, or can. */
-function asInFile(pagemap: number, mapping: Mapping, program: string): readonly Range[] {
+function asInFile(pagemap: PageMap, mapping: Mapping, program: string): readonly Range[] {
   switch (mapping.rights) {
     case "r-xp":
     case "r--s":
@@ -100,26 +108,22 @@ function parseMapping(line: string): Mapping | undefined {
 }
 
 /** The bundle's part of the program's data, if this mapping holds it and no page of it was ever written to. */
-function bundlePages(pagemap: number, { start, end, offset, file }: Mapping): readonly Range[] {
-  const section = findSection(file, BUNDLE_SECTION);
+function bundlePages(pagemap: PageMap, { start, end, offset }: Mapping): readonly Range[] {
+  // By this name it is found, too, when another file has taken its place.
+  const section = findSection("/proc/self/exe", BUNDLE_SECTION);
   if (section === undefined) return [];
-  const first = Math.max(start, start + Math.ceil((section.start - offset) / PAGE_BYTES) * PAGE_BYTES);
-  const last = Math.min(end, start + Math.floor((section.end - offset) / PAGE_BYTES) * PAGE_BYTES);
+  const { pageBytes } = pagemap;
+  const first = Math.max(start, start + Math.ceil((section.start - offset) / pageBytes) * pageBytes);
+  const last = Math.min(end, start + Math.floor((section.end - offset) / pageBytes) * pageBytes);
   if (first >= last) return [];
   const { clean, written } = residents(pagemap, { start: first, end: last });
   // Whoever writes to one of them may be about to write to another.
   return written ? [] : clean;
 }
 
-function residents(pagemap: number, { start, end }: Range): Residents {
-  const entries = new Uint32Array((end - start) / PAGE_BYTES * (ENTRY_BYTES / 4));
-  const read = readSync(
-    pagemap,
-    new Uint8Array(entries.buffer),
-    0,
-    entries.byteLength,
-    start / PAGE_BYTES * ENTRY_BYTES,
-  );
+function residents({ fd, pageBytes }: PageMap, { start, end }: Range): Residents {
+  const entries = new Uint32Array((end - start) / pageBytes * (ENTRY_BYTES / 4));
+  const read = readSync(fd, new Uint8Array(entries.buffer), 0, entries.byteLength, start / pageBytes * ENTRY_BYTES);
   const clean: Range[] = [];
   let written = false;
   let from = -1;
@@ -130,10 +134,20 @@ function residents(pagemap: number, { start, end }: Range): Residents {
     if (present && !ofFile) written = true;
     if (ofFile && from === -1) from = i;
     if (ofFile || from === -1) continue;
-    clean.push({ start: start + from * PAGE_BYTES, end: start + i * PAGE_BYTES });
+    clean.push({ start: start + from * pageBytes, end: start + i * pageBytes });
     from = -1;
   }
   return { clean, written };
+}
+
+/** Bytes of a page, 4 to 64 KiB as the kernel was built. Throws when it does not say. */
+function pageSize(): number {
+  const bytes = new Uint8Array(readFileSync("/proc/self/auxv"));
+  const view = new DataView(bytes.buffer);
+  for (let at = 0; at + 16 <= bytes.length; at += 16) {
+    if (view.getBigUint64(at, true) === BigInt(AT_PAGESZ)) return Number(view.getBigUint64(at + 8, true));
+  }
+  throw new Error("/proc/self/auxv tells no size of a page");
 }
 
 /** Where a section stands in an ELF file of 64 bits, by the file's bytes (ELF-64 Object File Format, sections 2 and 4). */

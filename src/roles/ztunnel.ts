@@ -32,10 +32,7 @@ const BLOCKED_LOG_MS = 50;
 const WORKERS_AT_FIRST = 1;
 /** From readiness on. To start a thread holds up the main thread of Deno for 45 ms (measured, Deno 2.9): who waited for the start comes first. */
 const OTHER_WORKERS_MS = 200;
-/**
- * By then the first mesh is in force, the pods are served and what only a start needs has run. With 3 s, 16 to 20 MB for 10,000
- * workloads stayed resident with the compiled binary, with 5 s 16.
- */
+/** By then the first mesh is in force, the pods are served and what only a start needs has run. */
 const SETTLED_MS = 5_000;
 /** How long an evicted series still stands, so that every scraper sees its last value. */
 const RETAIN_SERIES_MS = 5 * 60_000;

@@ -16,6 +16,8 @@ const AT_PAGESZ = 6;
 /** An entry of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst): 64 bits, of which the upper 32 tell what is asked here. */
 const ENTRY_BYTES = 8;
 const PRESENT = 0x8000_0000;
+/** Only what was written to is swapped out. */
+const SWAPPED = 0x4000_0000;
 /** A page of a file, or shared: a private page that was written to is neither. */
 const FILE_PAGE = 0x2000_0000;
 
@@ -31,7 +33,7 @@ interface Mapping {
   readonly file: string;
 }
 
-interface Range {
+export interface Range {
   readonly start: number;
   readonly end: number;
 }
@@ -42,7 +44,7 @@ interface PageMap {
   readonly pageBytes: number;
 }
 
-interface Residents {
+export interface Residents {
   /** Runs of pages that are as in their file. */
   readonly clean: readonly Range[];
   /** There are others between them. */
@@ -124,14 +126,18 @@ function bundlePages(pagemap: PageMap, { start, end, offset }: Mapping): readonl
 function residents({ fd, pageBytes }: PageMap, { start, end }: Range): Residents {
   const entries = new Uint32Array((end - start) / pageBytes * (ENTRY_BYTES / 4));
   const read = readSync(fd, new Uint8Array(entries.buffer), 0, entries.byteLength, start / pageBytes * ENTRY_BYTES);
+  return readEntries(entries.subarray(0, read / 4), start, pageBytes);
+}
+
+/** What pagemap says of the pages from `start` on, two 32-bit words each. */
+export function readEntries(words: Uint32Array, start: number, pageBytes: number): Residents {
   const clean: Range[] = [];
   let written = false;
   let from = -1;
-  for (let i = 0; i <= read / ENTRY_BYTES; i++) {
-    const flags = i < read / ENTRY_BYTES ? entries[2 * i + 1] : 0;
-    const present = (flags & PRESENT) !== 0;
-    const ofFile = present && (flags & FILE_PAGE) !== 0;
-    if (present && !ofFile) written = true;
+  for (let i = 0; i <= words.length / 2; i++) {
+    const flags = words[2 * i + 1] ?? 0;
+    const ofFile = (flags & PRESENT) !== 0 && (flags & FILE_PAGE) !== 0;
+    if ((flags & (PRESENT | SWAPPED)) !== 0 && !ofFile) written = true;
     if (ofFile && from === -1) from = i;
     if (ofFile || from === -1) continue;
     clean.push({ start: start + from * pageBytes, end: start + i * pageBytes });

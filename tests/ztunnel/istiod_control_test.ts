@@ -49,6 +49,8 @@ interface Running {
   readonly synced: Promise<void>;
   readonly reasons: string[];
   readonly log: string[];
+  /** When workers would have been answered. */
+  readonly attended: number[];
 }
 
 async function run(
@@ -81,6 +83,7 @@ async function run(
   const registry = new Registry({ nowMs: () => performance.now(), retainMs: 0 });
   const reasons: string[] = [];
   const log: string[] = [];
+  const attended: number[] = [];
   const { promise, resolve } = Promise.withResolvers<void>();
   const control = followIstiod({
     config,
@@ -89,7 +92,7 @@ async function run(
       staticConfig: undefined,
       apply: (change) => void store.apply(change),
       flush() {},
-      attend() {},
+      attend: () => attended.push(performance.now()),
       settle: () => Promise.resolve(),
     },
     registry,
@@ -103,7 +106,7 @@ async function run(
     waiting: (reason) => reasons.push(reason),
   });
   try {
-    await check({ istiod, control, store, registry, synced: promise, reasons, log });
+    await check({ istiod, control, store, registry, synced: promise, reasons, log, attended });
   } finally {
     control.close();
     await istiod.close();
@@ -119,7 +122,7 @@ function workload(name: string, change: Record<string, unknown> = {}): Uint8Arra
 }
 
 test("istiod_control: says who it is, takes the mesh, refuses by name, and is ready when all of it is in force", () =>
-  run({}, {}, async ({ istiod, store, registry, synced, reasons }) => {
+  run({}, {}, async ({ istiod, store, registry, synced, reasons, attended }) => {
     const stream = await istiod.streams.take();
     assert.equal(stream.headers.get("authorization"), "Bearer the-token");
     assert.equal(stream.headers.get("clusterid"), "c1");
@@ -146,6 +149,7 @@ test("istiod_control: says who it is, takes the mesh, refuses by name, and is re
     stream.send({ typeUrl: ADDRESS, nonce: "n3", resources: [workload("bad")] });
     assert.equal((await stream.requests.take()).errorDetail, undefined);
     await synced;
+    assert.ok(attended.length > 0, "workers were not answered while responses came in");
     const metrics = renderOpenMetrics(registry);
     assert.match(metrics, /istio_xds_message_total\{url="type\.googleapis\.com\/istio\.workload\.Address"\} 2/);
     assert.match(metrics, /ambit_xds_connected 1/);
